@@ -1,0 +1,416 @@
+"""The command line: a command parses its options, calls one function and writes the result.
+
+Heavy packages are imported inside the commands: ``--help`` and ``--version`` stay instant.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scmodal._version import __version__
+from scmodal.contracts import DataError, InputError
+
+if TYPE_CHECKING:
+    from scmodal.training import Progress
+
+PATH = click.Path(path_type=Path)
+
+
+def say(message: str) -> None:
+    """One line to the log (standard error)."""
+    click.echo(message, err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="scmodal", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Put single-cell data sets of different modalities, measured on different cells, into one latent space."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every way to fail has its exit code (2 input, 3 data, 1 a defect of this program)."""
+    try:
+        cli.main(args=arguments, prog_name="scmodal", standalone_mode=False)
+    except click.exceptions.Abort:
+        say("Stopped.")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except InputError as error:
+        say(_problem_list(error.problems))
+        sys.exit(InputError.exit_code)
+    except DataError as error:
+        say(f"These data cannot be integrated as they are: {error}")
+        sys.exit(DataError.exit_code)
+    except Exception:  # the last resort: whatever arrives here is a defect, and the trace is what a report needs
+        traceback.print_exc()
+        say("\nThis is a defect of scmodal, not of your input. Please report it with the lines above.")
+        sys.exit(1)
+
+
+def _problem_list(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return f"Error: {problems[0]}"
+    return "\n".join([f"Error: {len(problems)} problems", *(f"  - {problem}" for problem in problems)])
+
+
+def _training_progress() -> tuple[Progress, Callable[[], None]]:
+    """Progress bar in a terminal, a plain line now and then in a log; and the function that ends it."""
+    import time
+
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        bar = RichProgress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=Console(stderr=True),
+        )
+        task = bar.add_task("training", total=None, losses="")
+        bar.start()
+
+        def advance(step: int, total: int, losses: dict[str, float]) -> None:
+            bar.update(task, completed=step, total=total, losses=_short(losses))
+
+        return advance, bar.stop
+
+    start = time.monotonic()
+    last = [start]
+
+    def line(step: int, total: int, losses: dict[str, float]) -> None:
+        now = time.monotonic()
+        if now - last[0] >= 5 or step == total:
+            last[0] = now
+            left = (now - start) / step * (total - step)
+            say(f"step {step:>6} of {total}  {now - start:5.0f} s, {left:5.0f} s left  {_short(losses)}")
+
+    return line, lambda: None
+
+
+def _short(losses: dict[str, float]) -> str:
+    return (
+        f"autoencoder {losses['loss_autoencoder']:.3f}  discriminator {losses['loss_discriminator']:.2f}  "
+        f"anchors {losses['n_anchors']:.0f}"
+    )
+
+
+# ---- commands ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--input", "sheet", type=PATH, required=True, help="Samplesheet (CSV or TSV).")
+@click.option("--file", "files", multiple=True, metavar="ROW=PATH", help="Local copy of the file of a row (from 1).")
+@click.option("--check-files/--no-check-files", default=True, help="Open every local file and look into it.")
+@click.option("--output", type=PATH, help="Samplesheet with canonical names and the order of the data sets.")
+def validate(sheet: Path, files: tuple[str, ...], check_files: bool, output: Path | None) -> None:
+    """Check a samplesheet and its files; tell every problem at once."""
+    from scmodal.contracts import read_samplesheet, write_samplesheet
+
+    staged: dict[int, Path] | None = None
+    if files:
+        staged = {}
+        for item in files:
+            row, _, path = item.partition("=")
+            if not row.isdigit() or not path:
+                raise InputError(f"--file {item!r}: expected ROW=PATH, for example 1=rna.h5ad")
+            staged[int(row)] = Path(path)
+    rows = read_samplesheet(sheet, files=staged, check_files=check_files)
+    if output is not None:
+        write_samplesheet(rows, output)
+    samples = dict.fromkeys(row.sample for row in rows)
+    say(f"{sheet}: {len(rows)} data sets of {len(samples)} sample(s): all fine.")
+
+
+@cli.command()
+@click.option("--input", "inputs", type=PATH, required=True, multiple=True, help="Data file; several are joined.")
+@click.option("--modality", required=True, help="rna, protein, cytometry (or gex, adt, cytof, ...).")
+@click.option("--label-key", help="Column of obs with cell labels.")
+@click.option("--batch-key", help="Column of obs with batches or donors.")
+@click.option("--n-top-genes", type=click.IntRange(0), default=3000, show_default=True, help="Variable genes to rank.")
+@click.option("--links", "table", type=PATH, help="Your own table of links; its features are kept.")
+@click.option("--output", type=PATH, required=True, help="Prepared data set (.h5ad).")
+def preprocess(
+    inputs: tuple[Path, ...],
+    modality: str,
+    label_key: str | None,
+    batch_key: str | None,
+    n_top_genes: int,
+    table: Path | None,
+    output: Path,
+) -> None:
+    """Find the counts, normalise, rank the variable genes."""
+    from scmodal.contracts import canonical_modality
+    from scmodal.io import check_writable, write_h5ad
+    from scmodal.preprocess import preprocess_files
+
+    check_writable(output.parent)
+    linked = None
+    if table is not None:
+        from scmodal.links import LinkTable
+
+        frame = LinkTable.read(table).frame
+        linked = {*frame["feature_a"], *frame["feature_b"]}
+    adata = preprocess_files(
+        list(inputs), canonical_modality(modality), label_key, batch_key, n_top_genes, linked_features=linked
+    )
+    write_h5ad(adata, output)
+    for message in adata.uns["scmodal"]["messages"]:
+        say(str(message))
+    say(f"{output}: {adata.n_obs} cells x {adata.n_vars} features")
+
+
+@cli.command()
+@click.option("--input", "inputs", type=PATH, required=True, multiple=True, help="Prepared data set, in chain order.")
+@click.option("--table", type=PATH, help="Your own links (feature_a, feature_b, ...); replaces the built-in names.")
+@click.option("--output", type=PATH, required=True, help="Links (TSV).")
+@click.option("--coverage", "coverage_path", type=PATH, help="What matched and what did not (TSV).")
+@click.option("--summary", type=PATH, help="The same in numbers (JSON).")
+def link(
+    inputs: tuple[Path, ...], table: Path | None, output: Path, coverage_path: Path | None, summary: Path | None
+) -> None:
+    """Pair the features that are known to vary together."""
+    from scmodal.inputs import modality_of
+    from scmodal.io import check_writable, read_prepared, write_json, write_tsv
+    from scmodal.links import LinkTable, build_links, coverage_summary, coverage_text
+
+    check_writable(output.parent)
+    adatas = [read_prepared(path) for path in inputs]
+    own = LinkTable.read(table, [modality_of(adata) for adata in adatas]).frame if table is not None else None
+    links, coverage = build_links(adatas, own)
+    links.write(output)
+    if coverage_path is not None:
+        write_tsv(coverage, coverage_path)
+    if summary is not None:
+        write_json(coverage_summary(coverage, links), summary)
+    say(coverage_text(coverage, links))
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair!r}: expected NAME=VALUE, for example input_dropout=0.5")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+@cli.command()
+@click.option("--input", "inputs", type=PATH, required=True, multiple=True, help="Prepared data set, in chain order.")
+@click.option("--links", "links_path", type=PATH, help="Links from `scmodal link`; built-in names without it.")
+@click.option("--output", type=PATH, required=True, help="Folder for the result.")
+@click.option("--preset", default="default", show_default=True, help="default, or paper (the published settings).")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--steps", type=int, help="Training steps (the preset's).")
+@click.option("--batch-size", type=int, help="Cells of each data set in a step (the preset's).")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (all).")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the preset.")
+def integrate(
+    inputs: tuple[Path, ...],
+    links_path: Path | None,
+    output: Path,
+    preset: str,
+    seed: int,
+    device: str,
+    steps: int | None,
+    batch_size: int | None,
+    threads: int | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Train, and write the joint latent space with everything needed to use it."""
+    from scmodal.presets import get_preset
+
+    chosen = get_preset(preset, **{**_settings(settings), "steps": steps, "batch_size": batch_size})
+
+    from scmodal.io import check_writable, read_prepared
+    from scmodal.links import LinkTable
+    from scmodal.model import ScModal, pick_device
+    from scmodal.results import write_run
+
+    check_writable(output)
+    pick_device(device)
+    adatas = [read_prepared(path) for path in inputs]
+    links = LinkTable.read(links_path) if links_path is not None else None
+    model = ScModal(chosen, seed=seed, device=device, threads=threads)
+    advance, end = _training_progress()
+    try:
+        model.fit(adatas, links, progress=advance)
+    finally:
+        end()
+    write_run(model, adatas, output)
+    for message in model.messages:
+        say(message)
+    say(
+        f"{output}: {' + '.join(f'{n} {name}' for name, n in model.training['n_cells'].items())} cells, "
+        f"{model.training['steps']} steps in {model.training['seconds']:.0f} s on {model.training['device']}"
+    )
+
+
+@cli.command()
+@click.option("--model", "model_path", type=PATH, required=True, help="model/ folder of a result.")
+@click.option("--from", "source", required=True, help="Modality of the cells.")
+@click.option("--to", "target", required=True, help="Modality to predict.")
+@click.option("--input", "input_path", type=PATH, required=True, help="Prepared cells of the first modality.")
+@click.option("--output", type=PATH, required=True, help="Imputed data (.h5ad).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+def impute(model_path: Path, source: str, target: str, input_path: Path, output: Path, device: str) -> None:
+    """Predict one modality's features for another modality's cells."""
+    from scmodal.impute import impute_to_file
+    from scmodal.io import check_writable, read_prepared
+    from scmodal.model import ScModal
+
+    check_writable(output.parent)
+    model = ScModal.load(model_path, device=device)
+    shape = impute_to_file(model, source, target, read_prepared(input_path), output)
+    say(f"{output}: {shape[0]} cells x {shape[1]} features")
+
+
+@cli.command()
+@click.option("--integrated", type=PATH, required=True, help="integrated.h5mu of a result.")
+@click.option("--from", "source", required=True, help="Modality that has the labels.")
+@click.option("--to", "target", required=True, help="Modality to label.")
+@click.option("--label-key", help="Column of obs with the labels (the one given to preprocess).")
+@click.option("--neighbours", type=click.IntRange(1), default=15, show_default=True)
+@click.option("--output", type=PATH, required=True, help="Labels (TSV): cell, label, confidence, second_label.")
+def transfer(integrated: Path, source: str, target: str, label_key: str | None, neighbours: int, output: Path) -> None:
+    """Carry cell labels from one modality to another."""
+    from scmodal.io import check_writable, read_h5mu, write_tsv
+    from scmodal.transfer import transfer_between
+
+    check_writable(output.parent)
+    labels = transfer_between(read_h5mu(integrated), source, target, label_key, neighbours)
+    write_tsv(labels, output)
+    say(f"{output}: {len(labels)} cells, mean confidence {labels['confidence'].mean():.2f}")
+
+
+@cli.command()
+@click.option("--integrated", type=PATH, required=True, help="integrated.h5mu of a result.")
+@click.option("--model", "model_path", type=PATH, help="model/ folder (the one beside the file).")
+@click.option("--paired", is_flag=True, help="Cells of the same name are the same cell.")
+@click.option("--label-key", help="Column of obs with the true labels (the one given to preprocess).")
+@click.option("--output", type=PATH, required=True, help="Metrics (JSON).")
+def evaluate(integrated: Path, model_path: Path | None, paired: bool, label_key: str | None, output: Path) -> None:
+    """Measure the integration against what is known."""
+    from scmodal.io import check_writable, read_h5mu, write_json
+    from scmodal.metrics import evaluate as measure
+
+    check_writable(output.parent)
+    mdata = read_h5mu(integrated)
+    model_path = model_path or integrated.parent / "model"
+    model = None
+    if model_path.is_dir():
+        from scmodal.model import ScModal
+
+        model = ScModal.load(model_path, device="cpu")
+    elif paired:
+        say(f"{model_path} is not there: imputation is not measured (give --model)")
+    metrics = measure(mdata, paired=paired, label_key=label_key, model=model, seed=model.seed if model else None)
+    write_json(metrics, output)
+    for line in _metric_lines(metrics):
+        say(line)
+
+
+def _metric_lines(metrics: dict[str, Any]) -> list[str]:
+    lines = [f"FOSCTTM {pair.replace('|', ' / ')}: {value:.3f}" for pair, value in metrics.get("foscttm", {}).items()]
+    for way, values in metrics.get("label_transfer", {}).items():
+        lines.append(f"label transfer {way.replace('_', ' ')}: accuracy {values['accuracy']:.3f}")
+    for way, values in metrics.get("imputation", {}).items():
+        lines.append(f"imputation {way.replace('_', ' ')}: mean Pearson r {values['pearson_mean']:.3f}")
+    return lines
+
+
+@cli.command()
+@click.option("--sample", required=True, help="Name in the title.")
+@click.option("--run", "runs", type=PATH, required=True, multiple=True, help="Result folder; several seeds, several.")
+@click.option("--coverage", type=PATH, help="Coverage table of `scmodal link`.")
+@click.option("--evaluate", "evaluations", type=PATH, multiple=True, help="Metrics, in the order of the runs.")
+@click.option("--transfer", "transfers", type=PATH, multiple=True, help="Labels named *.A_to_B.labels.tsv.")
+@click.option("--imputed", type=PATH, multiple=True, help="Imputed data named *.A_to_B.h5ad.")
+@click.option("--params", type=PATH, help="Parameters of the pipeline (JSON).")
+@click.option("--output", type=PATH, required=True, help="Report (HTML).")
+@click.option("--multiqc-dir", type=PATH, help="Folder for the MultiQC section files.")
+def report(
+    sample: str,
+    runs: tuple[Path, ...],
+    coverage: Path | None,
+    evaluations: tuple[Path, ...],
+    transfers: tuple[Path, ...],
+    imputed: tuple[Path, ...],
+    params: Path | None,
+    output: Path,
+    multiqc_dir: Path | None,
+) -> None:
+    """One self-contained page with pictures and numbers."""
+    from scmodal.io import check_writable
+    from scmodal.report import build_report
+
+    check_writable(output.parent)
+    build_report(
+        sample,
+        list(runs),
+        coverage=coverage,
+        evaluations=list(evaluations),
+        transfers=list(transfers),
+        imputed=list(imputed),
+        params=params,
+        output=output,
+        multiqc_dir=multiqc_dir,
+    )
+    say(f"{output}: report of {sample}")
+
+
+@cli.command()
+@click.option("--output", type=PATH, required=True, help="Folder for rna.h5ad, protein.h5ad and samplesheet.csv.")
+@click.option("--cells", type=click.IntRange(10), default=1000, show_default=True)
+@click.option("--genes", type=click.IntRange(50), default=1000, show_default=True)
+@click.option("--proteins", type=click.IntRange(3), default=60, show_default=True)
+@click.option("--cell-types", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--unpaired", is_flag=True, help="Different cells in the two files.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def simulate(output: Path, cells: int, genes: int, proteins: int, cell_types: int, unpaired: bool, seed: int) -> None:
+    """Make RNA and protein counts with a known truth."""
+    from scmodal.io import check_writable
+    from scmodal.simulate import simulate as make
+    from scmodal.simulate import write_simulation
+
+    check_writable(output)
+    mdata = make(cells, genes, proteins, cell_types, paired=not unpaired, seed=seed)
+    write_simulation(mdata, output)
+    say(f"{output}: rna.h5ad, protein.h5ad, samplesheet.csv")
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this installation has and can do."""
+    import os
+
+    import torch
+
+    from scmodal.model import software_versions
+
+    for name, version in software_versions().items():
+        click.echo(f"{name:15} {version}")
+    click.echo(f"{'CPU threads':15} {torch.get_num_threads()} of {os.cpu_count()}")
+    found = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    click.echo(f"{'CUDA devices':15} {', '.join(found) or 'none: training runs on the CPU'}")
+    product = torch.ones(4, 4) @ torch.ones(4, 4)
+    if not bool((product == 4).all()):
+        raise RuntimeError("torch multiplies matrices wrongly on this machine")
+    click.echo("all fine")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,445 @@
+"""What a samplesheet, a links table and a prepared file must hold, and the two errors a user can cause.
+
+Every problem with what the user gave is an :class:`InputError` (exit code 2); data that are well-formed but cannot
+be integrated are a :class:`DataError` (exit code 3).
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+MODALITIES = ("rna", "protein", "atac", "cytometry")
+"""Canonical modality names, in the order in which they are listed to users."""
+
+MODALITY_ALIASES = {
+    "gex": "rna",
+    "gene_expression": "rna",
+    "gene expression": "rna",
+    "transcriptome": "rna",
+    "mrna": "rna",
+    "adt": "protein",
+    "prot": "protein",
+    "cite": "protein",
+    "proteins": "protein",
+    "antibody": "protein",
+    "antibody capture": "protein",
+    "surface": "protein",
+    "peaks": "atac",
+    "peak": "atac",
+    "chromatin": "atac",
+    "cytof": "cytometry",
+    "flow": "cytometry",
+    "fcs": "cytometry",
+}
+"""Spellings accepted on input, lower case."""
+
+
+class InputError(Exception):
+    """The user's input or options are wrong: every problem, each with the mend (exit code 2)."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(Exception):
+    """The data cannot be integrated: why, and what to try (exit code 3)."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Sequence[str], n: int = 1, cutoff: float = 0.5) -> list[str]:
+    """Up to `n` of `known` most alike to `name`, ignoring case, best first."""
+    lower = {k.lower(): k for k in reversed(known)}
+    return [lower[m] for m in difflib.get_close_matches(name.lower(), list(lower), n=n, cutoff=cutoff)]
+
+
+def canonical_modality(name: str) -> str:
+    """Canonical name of a modality.
+
+    Parameters
+    ----------
+    name
+        A canonical name or an alias, any case.
+
+    Raises
+    ------
+    InputError
+        Unknown name; the message has the nearest known one.
+    """
+    key = name.strip().lower()
+    if key in MODALITIES:
+        return key
+    if key in MODALITY_ALIASES:
+        return MODALITY_ALIASES[key]
+    close = nearest(key, [*MODALITIES, *MODALITY_ALIASES])
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise InputError(f"unknown modality {name!r}{hint} (known: {', '.join(MODALITIES)})")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# samplesheet
+
+SHEET_COLUMNS = ("sample", "modality", "path", "label_key", "batch_key")
+REQUIRED_COLUMNS = ("sample", "modality", "path")
+INTEGRATED_MODALITIES = ("rna", "protein", "cytometry")
+"""Modalities that this version can take from a raw file to an integration."""
+
+RESERVED_SAMPLES = ("report", "multiqc", "pipeline_info")
+"""Folders of the result folder that are no samples."""
+
+REMOTE = re.compile(r"(https?|ftp|s3|gs|az)://", re.IGNORECASE)
+"""Paths that are not opened here: the workflow stages them."""
+
+_SAMPLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+def sample_problem(name: str) -> str | None:
+    """What is wrong with a sample's name, with the mend; None if nothing is.
+
+    A name becomes part of folder and file names on every system the workflow runs on, so letters, digits and
+    ``_ . + -`` are allowed, not starting with ``-`` or a dot.
+    """
+    if not name:
+        return "the sample has no name"
+    mend = "-".join(re.findall(r"[A-Za-z0-9_+]+(?:[.-][A-Za-z0-9_+]+)*", name)) or "sample1"
+    if not _SAMPLE.fullmatch(name) or ".." in name or name.endswith("."):
+        return (
+            f"sample name {name!r} is not allowed: only letters, digits, '_', '.', '+' and '-', not starting with '-' "
+            f"or '.' and without '..'; for instance {mend!r}"
+        )
+    if len(name) > 100:
+        return f"sample name {name[:20] + '...'!r} is longer than 100 characters; shorten it"
+    if name.lower() in RESERVED_SAMPLES:
+        return f"sample name {name!r} is the name of a folder of the results; for instance {name + '1'!r}"
+    return None
+
+
+class SampleRow(BaseModel):
+    """One row of a samplesheet: where one modality of one sample is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample: str
+    modality: str
+    """Canonical name."""
+    path: str
+    """As written in the sheet."""
+    label_key: str | None = None
+    batch_key: str | None = None
+
+    @field_validator("sample")
+    @classmethod
+    def _sample(cls, value: str) -> str:
+        problem = sample_problem(value)
+        if problem:
+            raise ValueError(problem)
+        return value
+
+    @field_validator("modality")
+    @classmethod
+    def _modality(cls, value: str) -> str:
+        try:
+            return canonical_modality(value)
+        except InputError as exc:
+            raise ValueError(str(exc)) from exc
+
+
+def _sheet_text(path: Path) -> str:
+    """Text of a samplesheet, without a byte order mark."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as exc:
+        raise InputError(f"samplesheet {path}: not found") from exc
+    except OSError as exc:
+        raise InputError(f"samplesheet {path}: cannot be read ({exc.strerror or exc})") from exc
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"  # what some spreadsheets call "Unicode text"
+    else:
+        encoding = "utf-8-sig"
+    if data.startswith(b"PK"):
+        raise InputError(f"samplesheet {path}: an Excel or zip file; save it as CSV")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as exc:
+        raise InputError(f"samplesheet {path}: not a text file in UTF-8; save it as CSV in UTF-8") from exc
+    if "\x00" in text:
+        raise InputError(f"samplesheet {path}: not a text file; save it as CSV")
+    return text
+
+
+def _sheet_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header (lower case) and rows with their line numbers; blank lines are skipped, fields stripped."""
+    text = _sheet_text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    preferred = "\t" if path.suffix.lower() in (".tsv", ".tab", ".txt") else ","
+    delimiter = preferred if preferred in first else max((preferred, ",", "\t", ";"), key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for fields in reader:
+            stripped = [field.strip() for field in fields]
+            if any(stripped):
+                rows.append((reader.line_num, stripped))
+    except csv.Error as exc:
+        raise InputError(f"samplesheet {path}, line {reader.line_num}: not a table ({exc})") from exc
+    if not rows:
+        raise InputError(
+            f"samplesheet {path}: empty; it needs a header {','.join(REQUIRED_COLUMNS)} and a row per file"
+        )
+    header = [name.lower() for name in rows[0][1]]
+    return header, rows[1:]
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    problems = []
+    for column in REQUIRED_COLUMNS:
+        if column not in header:
+            others = [name for name in header if name not in SHEET_COLUMNS]
+            close = nearest(column, others)
+            hint = f"; is {close[0]!r} meant?" if close else ""
+            problems.append(
+                f"samplesheet {path}: column {column!r} is missing (there: {', '.join(filter(None, header))}){hint} "
+                f"The header must have {', '.join(REQUIRED_COLUMNS)}."
+            )
+    for column, n in Counter(header).items():
+        if column in SHEET_COLUMNS and n > 1:
+            problems.append(f"samplesheet {path}: column {column!r} is there {n} times; keep one")
+    if problems:
+        raise InputError(problems)
+
+
+def _local_file(path: str, sheet: Path) -> Path:
+    """Where a path of the sheet is: relative ones start at the sheet's folder, else at the working directory."""
+    given = Path(path).expanduser()
+    beside = sheet.parent / given
+    return beside if beside.exists() or not given.exists() else given
+
+
+def _group_problems(rows: Sequence[tuple[str, SampleRow]], path: Path) -> list[str]:
+    """Problems that only show when the rows of a sample are seen together. `rows`: (where, row)."""
+    problems: list[str] = []
+    samples: dict[str, list[tuple[str, SampleRow]]] = {}
+    for where, row in rows:
+        samples.setdefault(row.sample, []).append((where, row))
+    for sample, own in samples.items():
+        places = ", ".join(where for where, _ in own)
+        if len(own) == 1:
+            problems.append(
+                f"samplesheet {path}, {places}: sample {sample!r} has one row only; an integration needs two "
+                "modalities or more: add the other row, or correct the sample's name"
+            )
+            continue
+        groups: dict[str, list[tuple[str, SampleRow]]] = {}
+        for where, row in own:
+            groups.setdefault(row.modality, []).append((where, row))
+        if len(groups) == 1:
+            problems.append(
+                f"samplesheet {path}, {places}: sample {sample!r} has only modality {next(iter(groups))!r}; an "
+                "integration needs two modalities or more: add the other one"
+            )
+        for modality, files in groups.items():
+            if len(files) == 1:
+                continue
+            places = ", ".join(where for where, _ in files)
+            start = f"samplesheet {path}, {places}: sample {sample!r} has {len(files)} rows of modality {modality!r}"
+            if any(row.batch_key is None for _, row in files):
+                problems.append(
+                    f"{start} without batch_key; several files of one modality need the obs column that tells their "
+                    "batches apart in batch_key, in each row"
+                )
+            for key in ("label_key", "batch_key"):
+                values = sorted({str(getattr(row, key)) for _, row in files if getattr(row, key) is not None})
+                if len(values) > 1:
+                    problems.append(f"{start} with different {key} ({', '.join(values)}); give all of them the same")
+            for file, n in Counter(row.path for _, row in files).items():
+                if n > 1:
+                    problems.append(f"{start} and {file!r} in {n} of them; remove the repeated row")
+    return problems
+
+
+def read_samplesheet(
+    path: str | Path, files: Mapping[int, Path] | None = None, check_files: bool = True
+) -> list[SampleRow]:
+    """Read and check a samplesheet, and look into the files that it names.
+
+    Parameters
+    ----------
+    path
+        CSV or TSV with the columns sample, modality and path, and optionally label_key and batch_key; any case, any
+        order, other columns are ignored.
+    files
+        Local file of each data row, by 1-based row number (blank lines do not count). A row that is not in it is "not
+        found" unless its path is a URL. Without it, relative paths are looked for in the sheet's folder, then in the
+        working directory; URLs are not opened.
+    check_files
+        Look into the files (lightly: nothing is loaded). Without it, only the sheet itself is checked.
+
+    Returns
+    -------
+    list of SampleRow
+        In the order of the sheet.
+
+    Raises
+    ------
+    InputError
+        Every problem of the sheet and of its files at once, with row and line.
+    """
+    path = Path(path)
+    header, lines = _sheet_rows(path)
+    _check_header(header, path)
+    if not lines:
+        raise InputError(f"samplesheet {path}: no rows under the header; it needs a row per file")
+    problems: list[str] = []
+    rows: list[tuple[str, SampleRow]] = []
+    file_problems: dict[tuple[str, str, str | None, str | None], list[str]] = {}
+    for number, (line, fields) in enumerate(lines, start=1):
+        where = f"row {number} (line {line})"
+        found: list[str] = []
+        if any(fields[len(header) :]):
+            found.append(f"has {len(fields)} fields, the header {len(header)}; quote fields that hold the separator")
+        record = dict.fromkeys(SHEET_COLUMNS, "") | dict(zip(header, fields))
+        if issue := sample_problem(record["sample"]):
+            found.append(issue + ("; fill in column 'sample'" if not record["sample"] else ""))
+        modality: str | None = None
+        if not record["modality"]:
+            found.append(f"column 'modality' is empty (known: {', '.join(MODALITIES)})")
+        else:
+            try:
+                modality = canonical_modality(record["modality"])
+            except InputError as exc:
+                found += exc.problems
+            if modality is not None and modality not in INTEGRATED_MODALITIES:
+                found.append(
+                    f"modality {modality!r} cannot be integrated by this version (it can: "
+                    f"{', '.join(INTEGRATED_MODALITIES)})"
+                )
+                modality = None
+        if not record["path"]:
+            found.append("column 'path' is empty")
+        label_key, batch_key = record["label_key"] or None, record["batch_key"] or None
+        if record["path"] and check_files:
+            local = _row_file(record["path"], number, path, files)
+            if local is None:
+                if not REMOTE.match(record["path"]):
+                    found.append(f"{record['path']}: not found (relative paths start at the samplesheet's folder)")
+            elif not local.exists():
+                found.append(f"{record['path']}: not found (relative paths start at the samplesheet's folder)")
+            elif modality is not None:
+                from .io import check_file
+
+                question = (str(local), modality, label_key, batch_key)
+                if question not in file_problems:
+                    file_problems[question] = check_file(*question, name=record["path"])
+                found += file_problems[question]
+        problems += [f"samplesheet {path}, {where}: {text}" for text in found]
+        if record["sample"] and not sample_problem(record["sample"]):
+            # Rows with another flaw still count for their sample: one slip must not look like a second one.
+            rows.append(
+                (
+                    where,
+                    SampleRow.model_construct(
+                        sample=record["sample"],
+                        modality=modality or record["modality"] or f"row {number}",
+                        path=record["path"],
+                        label_key=label_key,
+                        batch_key=batch_key,
+                    ),
+                )
+            )
+    problems += _group_problems(rows, path)
+    if problems:
+        raise InputError(problems)
+    return [SampleRow(**row.model_dump()) for _, row in rows]
+
+
+def _row_file(path: str, number: int, sheet: Path, files: Mapping[int, Path] | None) -> Path | None:
+    """Local file of a row; None where there is none to look at."""
+    if files is not None:
+        return Path(files[number]) if number in files else None
+    return None if REMOTE.match(path) else _local_file(path, sheet)
+
+
+def write_samplesheet(rows: Sequence[SampleRow], path: str | Path) -> None:
+    """Write a checked samplesheet: CSV with the columns of :class:`SampleRow` and ``order``.
+
+    ``order`` is the place of the row's modality within its sample, from 0, by first appearance: the order in which
+    the modalities are chained.
+    """
+    from .io import atomic_path
+
+    orders: dict[str, dict[str, int]] = {}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*SHEET_COLUMNS, "order"])
+    for row in rows:
+        seen = orders.setdefault(row.sample, {})
+        order = seen.setdefault(row.modality, len(seen))
+        writer.writerow([row.sample, row.modality, row.path, row.label_key or "", row.batch_key or "", order])
+    with atomic_path(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# prepared data
+
+SCHEMA_VERSION = 1
+"""Version of the layout of a prepared file."""
+
+
+def check_prepared(adata: AnnData, name: str) -> None:
+    """Make sure that an AnnData is what preprocessing gives.
+
+    Parameters
+    ----------
+    adata
+        Cells x features.
+    name
+        What to call it in messages.
+
+    Raises
+    ------
+    InputError
+        Something that prepared data have is not there; everything that is missing at once.
+    """
+    own: Any = adata.uns.get("scmodal")
+    mend = "run `scmodal preprocess` on the raw file (in Python: scmodal.preprocess)"
+    if own is None or "schema_version" not in own or "modality" not in own:
+        raise InputError(f"{name}: not prepared (no uns['scmodal'] of preprocessing inside); {mend}")
+    version = int(own["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{name}: prepared by a newer scmodal (layout {version}, known is {SCHEMA_VERSION}); update scmodal"
+        )
+    problems: list[str] = []
+    modality = str(own["modality"])
+    if modality not in MODALITIES:
+        problems.append(f"{name}: unknown modality {modality!r} in uns['scmodal']; {mend}")
+    columns = ["linked", "highly_variable", "mean", "std"]
+    columns += ["highly_variable_rank"] if modality == "rna" else []
+    missing = [column for column in columns if column not in adata.var]
+    if missing:
+        problems.append(f"{name}: var lacks {', '.join(missing)}; {mend}")
+    if modality in ("rna", "protein") and "counts" not in adata.layers:
+        problems.append(f"{name}: layers['counts'] is missing; {mend}")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        problems.append(f"{name}: empty ({adata.n_obs} x {adata.n_vars}); {mend}")
+    for what, index in (("cell", adata.obs_names), ("feature", adata.var_names)):
+        if not index.is_unique:
+            problems.append(f"{name}: duplicated {what} names; {mend}")
+    if problems:
+        raise InputError(problems)

@@ -1,0 +1,78 @@
+"""Imputation written to disk cell block by cell block, so that memory does not grow with the number of cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+from anndata import AnnData
+
+from scmodal._version import __version__
+from scmodal.contracts import InputError
+from scmodal.io import atomic_path
+from scmodal.model import LATENT_KEY, ScModal
+
+CHUNK = 4096
+"""Cells imputed at a time."""
+
+
+def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, path: str | Path) -> tuple[int, int]:
+    """Predict features of `target` for prepared cells of `source` and write them as h5ad.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    source, target
+        Modalities.
+    adata
+        Prepared cells of `source`.
+    path
+        File to write: what :meth:`ScModal.impute` returns, float32, gzip-compressed.
+
+    Returns
+    -------
+    Number of cells and of features.
+
+    Raises
+    ------
+    InputError
+        Unknown modality, or features that do not fit the model.
+    """
+    source, target = model.known_modality(source), model.known_modality(target)
+    if source == target:
+        raise InputError(f"imputation from {source} to itself: give two different modalities")
+    var = model.imputed_features(target)
+    shape = (adata.n_obs, len(var))
+    z = np.empty((adata.n_obs, model.preset.n_latent), np.float32)
+    confidence = np.empty(adata.n_obs, np.float32)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        blocks = {"chunks": (min(CHUNK, shape[0]), min(64, shape[1])), "compression": "gzip", "compression_opts": 1}
+        x = file.create_dataset("X", shape, np.float32, **blocks)
+        scaled = file.create_dataset("scaled", shape, np.float32, **blocks)
+        for start in range(0, adata.n_obs, CHUNK):
+            rows = slice(start, min(start + CHUNK, adata.n_obs))
+            z[rows] = model.embed(adata[rows], source)
+            values = model.decode(z[rows], target)
+            x[rows], scaled[rows], confidence[rows] = values.log_normalised, values.scaled, values.confidence
+        for dataset in (x, scaled):
+            dataset.attrs["encoding-type"] = "array"
+            dataset.attrs["encoding-version"] = "0.2.0"
+        obs = adata.obs.copy()
+        obs["confidence"] = confidence
+        frame = AnnData(
+            obs=obs,
+            var=var,
+            obsm={LATENT_KEY: z},
+            uns={"scmodal": {"modality": target, "from": source, "to": target, "scmodal_version": __version__}},
+        )
+        # everything but the two matrices, which are already where anndata expects them
+        for key, value in (("obs", frame.obs), ("var", frame.var), ("obsm", frame.obsm), ("uns", frame.uns)):
+            anndata.io.write_elem(file, key, dict(value) if key in {"obsm", "uns"} else value)
+        anndata.io.write_elem(file, "layers", {})
+        file.move("scaled", "layers/scaled")
+        file.attrs["encoding-type"] = "anndata"
+        file.attrs["encoding-version"] = "0.1.0"
+    return shape

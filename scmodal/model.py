@@ -1,0 +1,458 @@
+"""`ScModal`: what a notebook user touches; the command line calls the same methods."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from numpy.typing import NDArray
+
+from scmodal._version import __version__
+from scmodal.contracts import InputError, canonical_modality, nearest
+from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
+from scmodal.links import LinkTable, build_links
+from scmodal.presets import Preset, get_preset
+
+if TYPE_CHECKING:
+    import torch
+
+    from scmodal.networks import Networks
+    from scmodal.training import Progress
+
+SCHEMA_VERSION = 1
+LATENT_KEY = "X_scmodal"
+ENCODE_CHUNK = 8192
+N_QUANTILES = 201
+
+Data = MuData | Mapping[str, AnnData] | Sequence[AnnData]
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    packages = ("anndata", "mudata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "torch", "umap-learn")
+    return {
+        "scmodal": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Device to compute on.
+
+    Parameters
+    ----------
+    name
+        ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises
+    ------
+    InputError
+        Unknown name, or a device that this machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in {"cpu", "cuda", "mps"}:
+        raise InputError(f"unknown device {name!r} (known: auto, cpu, cuda, cuda:N, mps)")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"device {name!r} was asked for, but torch finds no CUDA device here: check the driver (nvidia-smi) and "
+            "the container's GPU option, or use --device auto or cpu"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA device(s)")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' was asked for, but torch finds none here: use --device auto or cpu")
+    return device
+
+
+@dataclasses.dataclass
+class Decoded:
+    """Features of one modality at latent positions; arrays of cells x distinct features, float32."""
+
+    log_normalised: NDArray[np.float32]
+    scaled: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    """One value a cell, see :meth:`ScModal.confidence`."""
+
+
+class ScModal:
+    """Integration of data sets of different modalities measured on different cells.
+
+    Parameters
+    ----------
+    preset
+        ``"default"``, ``"paper"``, or a :class:`~scmodal.presets.Preset`.
+    seed
+        Fixes starting values, batches and dropout: the same seed on the same machine and number of threads gives the
+        same result, bit for bit, on a CPU.
+    device
+        See :func:`pick_device`.
+    threads
+        CPU threads of torch; None leaves torch's own choice.
+    settings
+        Single settings of the preset to change, for example ``steps=500``.
+
+    Attributes
+    ----------
+    modalities
+        Names in chain order.
+    recipes
+        How each data set's input is computed, by modality.
+    links
+        Links that were used.
+    history
+        One row a training step (columns of :data:`scmodal.training.HISTORY_COLUMNS` after ``step``).
+    messages
+        What was noticed on the way, as sentences.
+
+    Examples
+    --------
+    >>> model = ScModal(seed=0).fit({"rna": rna, "protein": protein})  # doctest: +SKIP
+    >>> z = model.embed(rna)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        preset: str | Preset = "default",
+        seed: int = 0,
+        device: str = "auto",
+        threads: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.preset = get_preset(preset, **settings)
+        self.seed = int(seed)
+        self.device = device
+        self.threads = threads
+        self.modalities: list[str] = []
+        self.recipes: dict[str, Recipe] = {}
+        self.links: LinkTable | None = None
+        self.history: pd.DataFrame | None = None
+        self.messages: list[str] = []
+        self.training: dict[str, Any] = {}
+        self.latents: dict[str, NDArray[np.float32]] = {}
+        self._networks: Networks | None = None
+        self._cycle_quantiles: dict[str, dict[str, list[float]]] = {}
+
+    # ---- fitting -----------------------------------------------------------------------------------------------
+
+    def fit(
+        self, data: Data, links: LinkTable | pd.DataFrame | None = None, progress: Progress | None = None
+    ) -> ScModal:
+        """Train on two or more prepared data sets.
+
+        Parameters
+        ----------
+        data
+            Prepared data sets (see :mod:`scmodal.preprocess`) in chain order: a MuData, a mapping from modality to
+            AnnData, or a sequence of AnnData. Neighbours in this order must have linked features.
+        links
+            Table of linked features; without one the built-in names are used.
+        progress
+            Called with (steps done, steps in all, latest losses).
+
+        Raises
+        ------
+        InputError
+            Data or links do not fit together.
+        DataError
+            The data cannot be integrated: training diverged, or cells share no anchors.
+        """
+        import torch
+
+        from scmodal import training
+
+        adatas = _as_list(data)
+        self.modalities = [modality_of(adata) for adata in adatas]
+        if len(set(self.modalities)) < len(self.modalities):
+            raise InputError(
+                f"several data sets of one modality ({', '.join(self.modalities)}): join them in `scmodal preprocess` "
+                "(several --input and a --batch-key)"
+            )
+        if not isinstance(links, LinkTable):
+            links, _ = build_links(adatas, links)
+        device = pick_device(self.device)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        inputs = build_inputs(adatas, links, self.preset)
+        self.links = links
+        self.recipes = {item.modality: item.recipe for item in inputs}
+
+        training_data = training.make_data(inputs, self.preset, device)
+        self.messages = list(training_data.messages)
+        state = training.make_state([item.x.shape[1] for item in inputs], self.preset, self.seed, device)
+        history, seconds = training.train(state, training_data, self.preset, progress)
+        del training_data
+        self._networks = state.networks.requires_grad_(False)
+        self.history = pd.DataFrame(history, columns=list(training.HISTORY_COLUMNS))
+        self.history.insert(0, "step", np.arange(1, len(history) + 1))
+        self.training = {
+            "steps": self.preset.steps,
+            "seconds": seconds,
+            "seconds_per_step": seconds / self.preset.steps,
+            "device": str(device) if device.type == "cpu" else f"{device} ({_device_name(device)})",
+            "threads": torch.get_num_threads(),
+            "n_cells": {item.modality: len(item.x) for item in inputs},
+            "n_features": {item.modality: len(item.recipe.features) for item in inputs},
+            "batch_sizes": {item.modality: min(self.preset.batch_size, len(item.x)) for item in inputs},
+        }
+        self.latents = {item.modality: self._encode(item.x, item.modality) for item in inputs}
+        self._learn_cycle_errors(inputs)
+        return self
+
+    def _learn_cycle_errors(self, inputs: Sequence[EngineInput]) -> None:
+        """Quantiles of |z - E_j(G_j(z))| over the training cells of j: the scale of an imputed cell's confidence."""
+        grid = np.linspace(0, 1, N_QUANTILES)
+        self._cycle_quantiles = {
+            item.modality: {
+                "error": np.quantile(self._cycle_error(self.latents[item.modality], item.modality), grid).tolist()
+            }
+            for item in inputs
+        }
+
+    # ---- using -------------------------------------------------------------------------------------------------
+
+    def embed(self, adata: AnnData | None = None, modality: str | None = None) -> NDArray[np.float32]:
+        """Latent coordinates.
+
+        Parameters
+        ----------
+        adata
+            A prepared data set of a modality the model knows; without one, the training cells.
+        modality
+            Needed where `adata` does not say it itself, or where `adata` is not given.
+
+        Returns
+        -------
+        cells x n_latent, float32, rows in the order of the cells.
+        """
+        modality = self.known_modality(modality or (modality_of(adata) if adata is not None else ""))
+        if adata is None:
+            if modality not in self.latents:
+                raise InputError("a loaded model does not keep its training cells: give the data set to embed")
+            return self.latents[modality]
+        return self._encode(self.recipes[modality].transform(adata), modality)
+
+    def scaled(self, adata: AnnData, modality: str | None = None) -> tuple[NDArray[np.float32], list[str]]:
+        """Measured values in the model's scaled units.
+
+        Returns
+        -------
+        cells x distinct features (float32), and the features' names: comparable with ``impute(...).layers["scaled"]``.
+        """
+        recipe = self.recipes[self.known_modality(modality or modality_of(adata))]
+        return recipe.per_feature(recipe.transform(adata)), recipe.features
+
+    def impute(self, source: str, target: str, adata: AnnData | None = None) -> AnnData:
+        """Features of `target` predicted for cells of `source`: G_target(E_source(x)).
+
+        Parameters
+        ----------
+        source, target
+            Modalities.
+        adata
+            Prepared cells of `source`; without them, the training cells.
+
+        Returns
+        -------
+        AnnData, cells of `source` x features of `target`, float32: X in log-normalised units, ``layers["scaled"]`` in
+        the model's scaled units, ``obs["confidence"]`` (see :meth:`confidence`), ``uns["scmodal"]`` with the origin.
+        """
+        source, target = self.known_modality(source), self.known_modality(target)
+        if source == target:
+            raise InputError(f"imputation from {source} to itself: give two different modalities")
+        z = self.embed(adata, source)
+        values = self.decode(z, target)
+        result = AnnData(
+            X=values.log_normalised,
+            obs=adata.obs.copy() if adata is not None else None,
+            var=self.imputed_features(target),
+            layers={"scaled": values.scaled},
+            obsm={LATENT_KEY: z},
+            uns={"scmodal": {"modality": target, "from": source, "to": target, "scmodal_version": __version__}},
+        )
+        result.obs["confidence"] = values.confidence
+        return result
+
+    def imputed_features(self, target: str) -> pd.DataFrame:
+        """Feature table of an imputation: names in the index, ``linked`` as a column."""
+        recipe = self.recipes[self.known_modality(target)]
+        features = pd.Index(recipe.features, dtype=object)
+        return pd.DataFrame({"linked": features.isin(list(recipe.linked_features))}, index=features)
+
+    def decode(self, z: NDArray[np.float32], target: str) -> Decoded:
+        """Features of `target` at latent positions `z` (cells x n_latent)."""
+        target = self.known_modality(target)
+        recipe = self.recipes[target]
+        scaled = self._apply("generators", target, z)
+        return Decoded(
+            log_normalised=recipe.per_feature(recipe.unscale(scaled)),
+            scaled=recipe.per_feature(scaled),
+            confidence=self.confidence(z, target),
+        )
+
+    def confidence(self, z: NDArray[np.float32], target: str) -> NDArray[np.float32]:
+        """How much at home latent cells are in `target`, from 0 to 1.
+
+        A cell is decoded to `target` and encoded again; its confidence is the share of `target`'s own training cells
+        that come back with an error at least as large. Cells of a state that `target` never showed come back poorly.
+
+        Parameters
+        ----------
+        z
+            Latents, cells x n_latent.
+        target
+            Modality that is imputed.
+        """
+        quantiles = self._cycle_quantiles[self.known_modality(target)]["error"]
+        return (1.0 - np.interp(self._cycle_error(z, target), quantiles, np.linspace(0, 1, len(quantiles)))).astype(
+            np.float32
+        )
+
+    def _cycle_error(self, z: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
+        import torch
+
+        from scmodal.networks import latent_cycle
+
+        networks, k = self._fitted(), self.modalities.index(modality)
+        device = next(networks.parameters()).device
+        parts = []
+        for start in range(0, len(z), ENCODE_CHUNK):
+            part = torch.as_tensor(z[start : start + ENCODE_CHUNK], device=device)
+            back = latent_cycle(networks.generators[k], networks.encoders[k], part)  # type: ignore[arg-type]
+            parts.append((back - part).norm(dim=1).cpu().numpy())
+        return np.concatenate(parts)
+
+    def _encode(self, x: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
+        return self._apply("encoders", modality, x)
+
+    def _apply(self, kind: str, modality: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run one network over all rows, in chunks."""
+        import torch
+
+        network = getattr(self._fitted(), kind)[self.modalities.index(modality)]
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            parts = [
+                network(torch.as_tensor(values[start : start + ENCODE_CHUNK], device=device)).cpu().numpy()
+                for start in range(0, len(values), ENCODE_CHUNK)
+            ]
+        return np.concatenate(parts)
+
+    def _fitted(self) -> Networks:
+        if self._networks is None:
+            raise InputError("the model is not trained yet: call fit() or ScModal.load()")
+        return self._networks
+
+    def known_modality(self, modality: str) -> str:
+        """Canonical name of a modality that the model has; InputError for any other."""
+        name = canonical_modality(modality)
+        if name not in self.modalities:
+            raise InputError(f"the model has no {name} data (it has: {', '.join(self.modalities) or 'none yet'})")
+        return name
+
+    # ---- keeping -----------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``weights.safetensors`` and ``model.json`` into `folder`; no pickle."""
+        from safetensors.torch import save_file
+
+        from scmodal.io import atomic_path, write_json
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.contiguous().cpu() for name, value in self._fitted().state_dict().items()}
+        with atomic_path(folder / "weights.safetensors") as temporary:
+            save_file(weights, temporary)
+        description = {
+            "schema_version": SCHEMA_VERSION,
+            "scmodal_version": __version__,
+            "preset": dataclasses.asdict(self.preset),
+            "seed": self.seed,
+            "modalities": self.modalities,
+            "training": self.training,
+            "messages": self.messages,
+            "versions": software_versions(),
+            "cycle_quantiles": self._cycle_quantiles,
+            "links": self.links.frame.to_dict("records") if self.links is not None else [],
+            "recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
+        }
+        write_json(description, folder / "model.json")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> ScModal:
+        """Read a model that :meth:`save` wrote; a model trained on a GPU opens on a CPU.
+
+        Raises
+        ------
+        InputError
+            The folder holds no model, a damaged one, or one of a later version.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from scmodal.io import read_json
+        from scmodal.networks import Networks
+
+        folder = Path(folder)
+        for name in ("model.json", "weights.safetensors"):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder}: no {name} in it; give the model/ folder of an integration result")
+        description = read_json(folder / "model.json")
+        if description.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(
+                f"{folder}/model.json: schema version {description.get('schema_version')!r}, this program reads "
+                f"{SCHEMA_VERSION}; use the scmodal version that wrote it ({description.get('scmodal_version')})"
+            )
+        model = cls(Preset(**description["preset"]), seed=description["seed"], device=device)
+        model.modalities = description["modalities"]
+        model.recipes = {name: Recipe.from_dict(item) for name, item in description["recipes"].items()}
+        model.links = LinkTable(pd.DataFrame(description["links"]))
+        model.training = description["training"]
+        model.messages = description["messages"]
+        model._cycle_quantiles = description["cycle_quantiles"]
+        networks = Networks([len(model.recipes[name].columns) for name in model.modalities], model.preset)
+        try:
+            networks.load_state_dict(load_file(folder / "weights.safetensors"))
+        except (SafetensorError, RuntimeError) as error:
+            raise InputError(f"{folder}/weights.safetensors: damaged or of another model ({error})") from error
+        model._networks = networks.requires_grad_(False).to(pick_device(device))
+        return model
+
+
+def _device_name(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _as_list(data: Data) -> list[AnnData]:
+    """Data sets in chain order, each knowing its modality."""
+    if isinstance(data, MuData):
+        order = list(data.uns.get("scmodal", {}).get("modalities", data.mod))
+        return [data.mod[name] for name in order]
+    if isinstance(data, Mapping):
+        for name, adata in data.items():
+            if canonical_modality(name) != modality_of(adata):
+                close = nearest(modality_of(adata), list(data))
+                raise InputError(
+                    f"the data set given as {name!r} was prepared as {modality_of(adata)!r}"
+                    + (f" (like {close[0]!r})" if close else "")
+                )
+        return list(data.values())
+    return list(data)

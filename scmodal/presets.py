@@ -1,0 +1,147 @@
+"""Settings of the engine: two named presets and the one function that changes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from scmodal.contracts import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that the engine can be told.
+
+    The defaults of this class are the settings of the published method (preset ``paper``).
+    """
+
+    name: str = "paper"
+
+    # Networks
+    n_latent: int = 20
+    """Width of the shared latent space."""
+    n_hidden: int = 512
+    """Width of every hidden layer."""
+    discriminator_clamp: float = 50.0
+    """The discriminator's output is clamped to plus or minus this value."""
+    init_std: float = 0.1
+    """Standard deviation of the normal distribution that weights and biases start from."""
+
+    # Optimisation
+    steps: int = 10_000
+    batch_size: int = 500
+    """Cells drawn (with replacement) from every data set in a step; a smaller data set gives all it has."""
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 1e-3
+    """Coupled L2 penalty on every parameter."""
+    discriminator_updates: int = 5
+    """Discriminator updates before each update of encoders and generators."""
+    clip_norm: float = 5.0
+    """Global norm to which the gradients of encoders and generators are clipped."""
+
+    # Loss weights
+    weight_gan: float = 1.0
+    weight_autoencoder: float = 10.0
+    weight_cycle: float = 10.0
+    weight_anchor: float = 1.0
+    weight_geometry: float = 10.0
+    geometry_cap: float = 0.975
+    """Cosine similarity of kernel rows beyond which the geometry term no longer pulls."""
+
+    # Anchors
+    n_neighbours: int = 30
+    """Neighbours within the minibatch that must be mutual."""
+    smoothing: float = 0.0
+    """Share of the neighbourhood mean in the linked features that anchors are sought on; 0 uses them raw."""
+    smoothing_neighbours: int = 20
+    smoothing_components: int = 30
+    """Principal components of a data set in which its own neighbourhoods are found."""
+
+    # Inputs
+    input_dropout: float = 0.0
+    """Share of the encoders' input values set to zero in training (the others are scaled up); none afterwards."""
+    n_top_genes: int = 3000
+    """Highly variable genes used beside the linked ones."""
+    scale_clip: float = 10.0
+    """Scaled values are clipped to plus or minus this value."""
+    min_target_sum: float = 20.0
+    """Least total to which the linked columns of a cell are normalised."""
+
+
+PRESETS: dict[str, Preset] = {
+    "paper": Preset(),
+    "default": Preset(
+        name="default",
+        steps=3000,
+        batch_size=300,
+        smoothing=0.8,
+        input_dropout=0.5,
+        weight_anchor=10.0,
+        weight_gan=0.3,
+    ),
+}
+"""`paper` is the published method; `default` the same engine with smoothed anchors, input dropout, other weights."""
+
+_LOWER_BOUNDS: dict[str, float] = {
+    "n_latent": 1,
+    "n_hidden": 1,
+    "steps": 1,
+    "batch_size": 2,
+    "discriminator_updates": 0,
+    "n_neighbours": 1,
+    "smoothing_neighbours": 1,
+    "smoothing_components": 1,
+    "n_top_genes": 0,
+}
+
+
+def get_preset(name: str | Preset, **changes: Any) -> Preset:
+    """Preset by name, with single settings changed.
+
+    Parameters
+    ----------
+    name
+        ``"default"``, ``"paper"`` or a ready :class:`Preset`.
+    changes
+        Settings to change; strings are converted to the setting's type, ``None`` leaves the preset's value.
+
+    Raises
+    ------
+    InputError
+        Unknown preset or setting (with the nearest known name), or a value of the wrong kind or range.
+    """
+    if isinstance(name, str):
+        if name not in PRESETS:
+            close = nearest(name, list(PRESETS))
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"unknown preset {name!r}{hint} (known: {', '.join(PRESETS)})")
+        preset = PRESETS[name]
+    else:
+        preset = name
+    types = {f.name: type(getattr(preset, f.name)) for f in dataclasses.fields(Preset) if f.name != "name"}
+    problems, values = [], {}
+    for key, raw in changes.items():
+        if raw is None:
+            continue
+        if key not in types:
+            close = nearest(key, list(types))
+            hint = f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(types)})"
+            problems.append(f"unknown setting {key!r}{hint}")
+            continue
+        try:
+            value = types[key](raw)
+        except (TypeError, ValueError):
+            problems.append(f"setting {key}={raw!r}: expected {'a whole number' if types[key] is int else 'a number'}")
+            continue
+        low = _LOWER_BOUNDS.get(key, 0.0)
+        if not low <= value < float("inf"):
+            problems.append(f"setting {key}={raw!r}: must be at least {low:g} and finite")
+        elif key in {"smoothing", "input_dropout"} and value >= 1:
+            problems.append(f"setting {key}={raw!r}: must be below 1")
+        values[key] = value
+    if problems:
+        raise InputError(problems)
+    return dataclasses.replace(preset, **values)

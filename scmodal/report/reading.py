@@ -1,0 +1,298 @@
+"""Everything the report is made of, read from the files of a result folder into plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from scmodal.contracts import MODALITIES, InputError
+from scmodal.plots import MODALITY_TITLES
+from scmodal.transfer import clean_labels
+
+Direction = tuple[str, str]
+"""(from, to), canonical modality names."""
+
+_DIRECTION = re.compile(
+    rf"(?:^|\.)({'|'.join(MODALITIES)})_to_({'|'.join(MODALITIES)})\.(?:labels\.tsv(?:\.gz)?|h5ad)$"
+)
+
+
+@dataclass
+class Modality:
+    """One modality of the first run; the big matrix stays in its file until it is asked for."""
+
+    name: str
+    file: Path
+    cells: np.ndarray
+    obs: pd.DataFrame
+    features: np.ndarray
+    z: np.ndarray
+    info: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Name as it is written in a sentence."""
+        return MODALITY_TITLES.get(self.name, self.name)
+
+    @property
+    def label_key(self) -> str:
+        """Column of obs with the labels, empty where there is none."""
+        key = str(self.info.get("label_key") or "")
+        return key if key in self.obs else ""
+
+    def values(self, features: Sequence[str]) -> np.ndarray:
+        """Measured values (log-normalised, cells x features) of some features."""
+        return read_columns(self.file, f"mod/{self.name}", features)
+
+
+@dataclass
+class Run:
+    """Training record of one seed."""
+
+    folder: Path
+    history: pd.DataFrame
+    metrics: dict[str, Any]
+    model: dict[str, Any]
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the training, where it is known."""
+        seed = self.model.get("seed", self.metrics.get("seed"))
+        return None if seed is None else int(seed)
+
+
+@dataclass
+class ReportData:
+    """What the sections of the report draw from."""
+
+    sample: str
+    modalities: list[Modality]
+    runs: list[Run]
+    coverage: pd.DataFrame | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    transfers: dict[Direction, pd.DataFrame] = field(default_factory=dict)
+    imputed: dict[Direction, Path] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def modality(self, name: str) -> Modality:
+        """Modality by name."""
+        return next(m for m in self.modalities if m.name == name)
+
+    @property
+    def paired(self) -> bool:
+        """Whether equal cell names are known to be the same cell."""
+        return any(e.get("paired") for e in self.evaluations)
+
+    @property
+    def n_pairs_of_modalities(self) -> int:
+        """Number of adjacent pairs in the chain of modalities."""
+        return max(1, len(self.modalities) - 1)
+
+    def labels(self, modality: Modality) -> np.ndarray | None:
+        """Known label of every cell, empty text where a cell has none; None where no cell has one.
+
+        A modality without labels takes those of its partner cells in paired data.
+        """
+        if modality.label_key:
+            return clean_labels(modality.obs[modality.label_key])[0]
+        if self.paired:
+            known: dict[str, str] = {}
+            for other in self.modalities:
+                if other.label_key:
+                    known.update(zip(other.cells, clean_labels(other.obs[other.label_key])[0]))
+            text = np.array([known.get(c, "") for c in modality.cells], dtype=object)
+            return text if any(text) else None
+        return None
+
+
+def read_report_data(
+    sample: str,
+    runs: Sequence[str | Path],
+    coverage: pd.DataFrame | str | Path | None,
+    evaluations: Sequence[Mapping[str, Any] | str | Path],
+    transfers: Sequence[str | Path],
+    imputed: Sequence[str | Path],
+    params: Mapping[str, Any] | str | Path | None,
+) -> ReportData:
+    """Read all inputs of a report.
+
+    Parameters
+    ----------
+    sample
+        Name of the sample.
+    runs
+        Result folders of ``integrate``, one a seed; latent, labels and links come from the first.
+    coverage
+        Link coverage, as table or file.
+    evaluations
+        Contents or files of ``metrics.json`` of ``evaluate``, one a seed.
+    transfers, imputed
+        Files named ``<anything>.<from>_to_<to>.labels.tsv`` and ``….h5ad``; the first of a direction is used.
+    params
+        Parameters to list, as mapping or JSON file.
+
+    Raises
+    ------
+    InputError
+        Every missing file and every name that tells no direction, in one go.
+    """
+    problems = [] if runs else ["a report needs at least one result folder of `scmodal integrate` (--run)"]
+    folders = [Path(r) for r in runs]
+    for i, folder in enumerate(folders):
+        needed = ["history.parquet", "metrics.json", "model/model.json", *(["integrated.h5mu"] if i == 0 else [])]
+        problems += [
+            f"{folder / name}: not found; is {folder} a result of `scmodal integrate`?"
+            for name in needed
+            if not (folder / name).is_file()
+        ]
+    given: list[Any] = [coverage, params, *evaluations, *transfers, *imputed]
+    problems += [f"{g}: not found" for g in given if isinstance(g, str | Path) and not Path(g).is_file()]
+    directions: dict[str, Direction] = {}
+    for path in (*transfers, *imputed):
+        match = _DIRECTION.search(Path(path).name)
+        if match:
+            directions[str(path)] = (match[1], match[2])
+        else:
+            problems.append(f"{path}: the name must end in <from>_to_<to>.labels.tsv or <from>_to_<to>.h5ad")
+    if problems:
+        raise InputError(problems)
+
+    data = ReportData(
+        sample=sample,
+        modalities=_read_modalities(folders[0] / "integrated.h5mu"),
+        runs=[_read_run(folder) for folder in folders],
+        coverage=_read_coverage(coverage),
+        evaluations=[dict(e) if isinstance(e, Mapping) else _read_mapping(e) for e in evaluations],
+        params=dict(params) if isinstance(params, Mapping) else _read_mapping(params) if params else {},
+    )
+    known = {m.name for m in data.modalities}
+    unknown = [p for p, d in directions.items() if not set(d) <= known]
+    if unknown:
+        raise InputError([f"{p}: the integration has only the modalities {', '.join(sorted(known))}" for p in unknown])
+    for path in transfers:
+        data.transfers.setdefault(directions[str(path)], _read_labels(Path(path)))
+    for path in imputed:
+        data.imputed.setdefault(directions[str(path)], Path(path))
+    return data
+
+
+def read_cells(file: Path, group: str = "/") -> np.ndarray:
+    """Cell names of an AnnData in an h5ad (or in a group of an h5mu) file."""
+    from anndata.io import read_elem
+
+    with h5py.File(file, "r") as store:
+        return read_elem(store[group]["obs"]).index.astype(str).to_numpy()
+
+
+def read_features(file: Path, group: str = "/") -> np.ndarray:
+    """Feature names of an AnnData in an h5ad (or in a group of an h5mu) file."""
+    from anndata.io import read_elem
+
+    with h5py.File(file, "r") as store:
+        return read_elem(store[group]["var"]).index.astype(str).to_numpy()
+
+
+def read_columns(file: Path, group: str, features: Sequence[str]) -> np.ndarray:
+    """Some columns of X as a dense cells x features float32 array, without more of X in memory than needed.
+
+    Parameters
+    ----------
+    file, group
+        An h5ad file and ``"/"``, or an h5mu file and ``"mod/<name>"``.
+    features
+        Names that are all in var.
+    """
+    from anndata.io import read_elem
+
+    columns = pd.Index(read_features(file, group)).get_indexer(list(features))
+    with h5py.File(file, "r") as store:
+        x = store[group]["X"]
+        if isinstance(x, h5py.Group):
+            return read_elem(x).tocsc()[:, columns].toarray().astype(np.float32)
+        out = np.empty((x.shape[0], len(columns)), dtype=np.float32)
+        block = max(1, 32_000_000 // max(1, x.shape[1]))
+        for start in range(0, x.shape[0], block):
+            out[start : start + block] = x[start : start + block][:, columns]
+        return out
+
+
+def _read_modalities(file: Path) -> list[Modality]:
+    """Names, annotations and latent of every modality, in the order of the chain."""
+    from anndata.io import read_elem
+
+    with h5py.File(file, "r") as store:
+        there = list(store["mod"])
+        uns = read_elem(store["uns"]) if "uns" in store else {}
+        chain = [str(m) for m in uns.get("scmodal", {}).get("modalities", [])]
+        stored = [str(m) for m in store["mod"].attrs.get("mod-order", there)]
+        names = chain if sorted(chain) == sorted(there) else stored
+        found = []
+        for name in names:
+            group = store["mod"][name]
+            if "X_scmodal" not in group.get("obsm", {}):
+                raise InputError(f'{file}: modality {name} has no obsm["X_scmodal"]; is it a result of `integrate`?')
+            obs = read_elem(group["obs"])
+            own = read_elem(group["uns"]) if "uns" in group else {}
+            found.append(
+                Modality(
+                    name=name,
+                    file=file,
+                    cells=obs.index.astype(str).to_numpy(),
+                    obs=obs,
+                    features=read_elem(group["var"]).index.astype(str).to_numpy(),
+                    z=np.asarray(read_elem(group["obsm"]["X_scmodal"]), dtype=np.float32),
+                    info=dict(own.get("scmodal", {})),
+                )
+            )
+        return found
+
+
+def _read_run(folder: Path) -> Run:
+    return Run(
+        folder=folder,
+        history=pd.read_parquet(folder / "history.parquet"),
+        metrics=_read_mapping(folder / "metrics.json"),
+        model=_read_mapping(folder / "model" / "model.json"),
+    )
+
+
+def _read_mapping(path: str | Path) -> dict[str, Any]:
+    from scmodal.io import read_json
+
+    content = read_json(Path(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object of names and values")
+    return content
+
+
+def _read_coverage(coverage: pd.DataFrame | str | Path | None) -> pd.DataFrame | None:
+    if coverage is None or isinstance(coverage, pd.DataFrame):
+        table = coverage
+    else:
+        table = pd.read_csv(coverage, sep="\t", keep_default_na=False, dtype=str)
+    if table is None:
+        return None
+    missing = [c for c in ("modality", "feature", "matched") if c not in table]
+    if missing:
+        raise InputError(f"the coverage table lacks the column {', '.join(missing)}")
+    table = table.copy()
+    table["matched"] = table["matched"].astype(str).str.lower().isin(["true", "1"])
+    for column in ("partner", "nearest", "note"):
+        table[column] = table[column].fillna("").astype(str) if column in table else ""
+    return table
+
+
+def _read_labels(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, sep="\t", dtype={"cell": str, "label": str, "second_label": str}, keep_default_na=False)
+    missing = [c for c in ("cell", "label", "confidence") if c not in table]
+    if missing:
+        raise InputError(f"{path}: a table of transferred labels needs the column {', '.join(missing)}")
+    table["confidence"] = pd.to_numeric(table["confidence"], errors="coerce")
+    return table

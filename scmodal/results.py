@@ -1,0 +1,96 @@
+"""The folder that an integration leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from scmodal._version import __version__
+from scmodal.io import write_h5mu, write_json, write_parquet
+from scmodal.model import LATENT_KEY, ScModal, software_versions
+
+FINAL_STEPS = 50
+"""Steps at the end of training over which reported losses are averaged."""
+
+
+def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
+    """All modalities with their latents.
+
+    Parameters
+    ----------
+    model
+        Trained on `adatas`.
+    adatas
+        The prepared data sets, in chain order.
+
+    Returns
+    -------
+    MuData; each modality with ``obsm["X_scmodal"]``, ``var["linked"]`` (has a link that was used) and ``var["used"]``
+    (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order.
+    """
+    modalities = {}
+    for name, adata in zip(model.modalities, adatas):
+        recipe = model.recipes[name]
+        copy = adata.copy()
+        copy.obsm[LATENT_KEY] = model.embed(modality=name)
+        copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
+        copy.var["used"] = copy.var_names.isin(recipe.features)
+        modalities[name] = copy
+    mdata = MuData(modalities)
+    mdata.uns["scmodal"] = {
+        "modalities": list(model.modalities),
+        "preset": model.preset.name,
+        "seed": model.seed,
+        "scmodal_version": __version__,
+    }
+    return mdata
+
+
+def embedding_table(model: ScModal, adatas: Sequence[AnnData]) -> pd.DataFrame:
+    """Latents as a table: cell, modality, scmodal_0 ... (one row a cell and modality)."""
+    parts = []
+    for name, adata in zip(model.modalities, adatas):
+        z = model.embed(modality=name)
+        part = pd.DataFrame(z, columns=[f"scmodal_{i}" for i in range(z.shape[1])])
+        part.insert(0, "cell", adata.obs_names.to_numpy())
+        part.insert(1, "modality", name)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def training_summary(model: ScModal) -> dict[str, Any]:
+    """What training did, in numbers (``metrics.json`` of an integration)."""
+    from scmodal.training import FULL_MIXING
+
+    assert model.history is not None
+    assert model.links is not None
+    final = model.history.drop(columns="step").tail(FINAL_STEPS).mean()
+    n_pairs = len(model.modalities) - 1
+    return {
+        **model.training,
+        "preset": model.preset.name,
+        "seed": model.seed,
+        "n_links": len(model.links),
+        "final_losses": {k.removeprefix("loss_"): float(v) for k, v in final.items() if k.startswith("loss_")},
+        "anchors_per_batch": float(model.history["n_anchors"].mean()),
+        "steps_without_anchors": float((model.history["n_anchors"] == 0).mean()),
+        "discriminator_mixing": float(final["loss_discriminator"] / (FULL_MIXING * n_pairs)),
+        "messages": model.messages,
+        "versions": software_versions(),
+    }
+
+
+def write_run(model: ScModal, adatas: Sequence[AnnData], folder: Path) -> None:
+    """Write ``integrated.h5mu``, ``embedding.parquet``, ``model/``, ``history.parquet`` and ``metrics.json``."""
+    assert model.history is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / "model")
+    write_parquet(model.history, folder / "history.parquet")
+    write_parquet(embedding_table(model, adatas), folder / "embedding.parquet")
+    write_h5mu(integrated_data(model, adatas), folder / "integrated.h5mu")
+    write_json(training_summary(model), folder / "metrics.json")

@@ -1,0 +1,253 @@
+"""Samplesheets with everything people do to them, and what prepared data must hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from scmodal.contracts import (
+    InputError,
+    SampleRow,
+    canonical_modality,
+    check_prepared,
+    read_samplesheet,
+    sample_problem,
+    write_samplesheet,
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with an RNA and a protein file."""
+    for name, features in (("rna.h5ad", ["CD4", "CD8A", "CD3E"]), ("adt.h5ad", ["CD4", "CD8"])):
+        obs = pd.DataFrame({"label": list("aabb"), "batch": list("xyxy")}, index=[f"c{i}" for i in range(4)])
+        AnnData(
+            np.arange(4 * len(features), dtype="f4").reshape(4, -1), obs=obs, var=pd.DataFrame(index=features)
+        ).write_h5ad(tmp_path / name)
+    return tmp_path
+
+
+def sheet(folder: Path, text: str | bytes, name: str = "sheet.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+GOOD = "sample,modality,path,label_key,batch_key\np1,rna,rna.h5ad,label,\np1,adt,adt.h5ad,label,batch\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (GOOD, "a.csv"),
+        (GOOD.replace(",", "\t"), "a.tsv"),
+        (GOOD.replace(",", "\t"), "a.csv"),  # tabs under the wrong suffix
+        (GOOD.replace(",", ";"), "a.csv"),  # as some spreadsheets write it
+        (GOOD.replace("\n", "\r\n"), "a.csv"),
+        ("\ufeff" + GOOD, "a.csv"),
+        (GOOD.encode("utf-16"), "a.csv"),
+        (GOOD.replace("sample,modality", " Sample ,MODALITY"), "a.csv"),
+        (GOOD.replace("\np1,rna", "\n\n   \n,,,,\n p1 , RNA").replace("label,batch\n", "label , batch  \n\n"), "a.csv"),
+        (GOOD.replace("batch_key", "batch_key,notes").replace("batch\n", 'batch,"a, b"\n'), "a.csv"),
+    ],
+)
+def test_sheets_that_are_fine(files: Path, text: str | bytes, name: str) -> None:
+    rows = read_samplesheet(sheet(files, text, name))
+    assert rows == [
+        SampleRow(sample="p1", modality="rna", path="rna.h5ad", label_key="label"),
+        SampleRow(sample="p1", modality="protein", path="adt.h5ad", label_key="label", batch_key="batch"),
+    ]
+
+
+def test_optional_columns_may_be_left_out(files: Path) -> None:
+    rows = read_samplesheet(sheet(files, "path,sample,modality\nrna.h5ad,p1,rna\nadt.h5ad,p1,protein\n"))
+    assert [(row.label_key, row.batch_key) for row in rows] == [(None, None)] * 2
+
+
+def test_paths_start_at_the_sheet_then_at_the_working_directory(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files / "sub").mkdir()
+    path = sheet(files / "sub", GOOD)
+    with pytest.raises(InputError, match="not found"):
+        read_samplesheet(path)
+    monkeypatch.chdir(files)
+    assert len(read_samplesheet(path)) == 2
+
+
+def test_staged_files(files: Path) -> None:
+    path = sheet(files, GOOD.replace("rna.h5ad", "s3://bucket/rna.h5ad").replace("adt.h5ad", "elsewhere/adt.h5ad"))
+    staged = {1: files / "rna.h5ad", 2: files / "adt.h5ad"}
+    assert [row.path for row in read_samplesheet(path, staged)] == ["s3://bucket/rna.h5ad", "elsewhere/adt.h5ad"]
+    with pytest.raises(InputError, match=r"row 2 .*elsewhere/adt\.h5ad: not found") as exc:
+        read_samplesheet(path, {1: files / "rna.h5ad"})
+    assert len(exc.value.problems) == 1
+    # What is staged is looked into: the wrong one of the two is noticed.
+    (files / "text.h5ad").write_text("text")
+    with pytest.raises(InputError, match=r"s3://bucket/rna\.h5ad: named"):
+        read_samplesheet(path, staged | {1: files / "text.h5ad"})
+
+
+def test_urls_are_not_opened(files: Path) -> None:
+    path = sheet(files, GOOD.replace("rna.h5ad", "https://example.org/rna.h5ad"))
+    assert read_samplesheet(path)[0].path == "https://example.org/rna.h5ad"
+
+
+def test_files_are_left_alone_when_asked(files: Path) -> None:
+    path = sheet(files, GOOD.replace("rna.h5ad", "nowhere.h5ad"))
+    assert len(read_samplesheet(path, check_files=False)) == 2
+
+
+def test_everything_at_once(files: Path) -> None:
+    """One slip a row: each is told, with row and line, and none hides or causes another."""
+    (files / "text.h5ad").write_text("cell,CD4\n")
+    text = (
+        "sample,modality,path,label_key,batch_key\n"
+        "bad name,rna,rna.h5ad,,\n"
+        "\n"
+        "p1,rnaa,rna.h5ad,,\n"
+        "p1,protein,adt.h5ad,lable,\n"
+        "p2,rna,missing.h5ad,,\n"
+        "p2,protein,text.h5ad,,\n"
+        "p3,rna,rna.h5ad,,\n"
+        "p4,rna,rna.h5ad,,\n"
+        "p4,rna,adt.h5ad,,\n"
+        "p4,protein,adt.h5ad,,\n"
+        "p5,,rna.h5ad,,\n"
+        "p5,protein,,,\n"
+        "p6,atac,rna.h5ad,,\n"
+        "p6,rna,rna.h5ad,,,x\n"
+        ",rna,rna.h5ad,,\n"
+    )
+    with pytest.raises(InputError) as exc:
+        read_samplesheet(sheet(files, text))
+    expected = [
+        ("row 1 (line 2)", "'bad name'", "'bad-name'"),
+        ("row 2 (line 4)", "unknown modality 'rnaa'", "'rna'"),
+        ("row 3 (line 5)", "label_key 'lable'", "did you mean 'label'"),
+        ("row 4 (line 6)", "missing.h5ad: not found"),
+        ("row 5 (line 7)", "text.h5ad", "not an h5ad"),
+        ("row 10 (line 12)", "'modality' is empty"),
+        ("row 11 (line 13)", "'path' is empty"),
+        ("row 12 (line 14)", "'atac' cannot be integrated"),
+        ("row 13 (line 15)", "6 fields"),
+        ("row 14 (line 16)", "no name", "'sample'"),
+        ("row 6 (line 8)", "'p3' has one row only"),
+        ("row 7 (line 9), row 8 (line 10)", "'p4' has 2 rows of modality 'rna' without batch_key"),
+    ]
+    assert len(exc.value.problems) == len(expected), "\n".join(exc.value.problems)
+    for words, problem in zip(expected, exc.value.problems):
+        for word in words:
+            assert word in problem
+        assert "sheet.csv" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["empty"]),
+        ("\n \n", ["empty"]),
+        ("sample,modality,path\n", ["no rows"]),
+        ("sample,modalty,file\nx,rna,a\n", ["'modality' is missing", "is 'modalty' meant", "'path' is missing"]),
+        ("sample,sample,modality,path\nx,x,rna,a\n", ["'sample' is there 2 times"]),
+        (b"PK\x03\x04rest", ["Excel"]),
+        (b"\xe4\xff\xf0\x01", ["UTF-8"]),
+        (b"a\x00b", ["not a text file"]),
+    ],
+)
+def test_sheets_that_are_none(tmp_path: Path, text: str | bytes, words: list[str]) -> None:
+    with pytest.raises(InputError) as exc:
+        read_samplesheet(sheet(tmp_path, text))
+    for word in words:
+        assert word in str(exc.value)
+
+
+def test_no_sheet(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.csv: not found"):
+        read_samplesheet(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_samplesheet(tmp_path)
+
+
+def test_several_files_of_a_modality(files: Path) -> None:
+    head = "sample,modality,path,label_key,batch_key\np1,protein,adt.h5ad,,\n"
+    copy = files / "rna2.h5ad"
+    copy.write_bytes((files / "rna.h5ad").read_bytes())
+    good = head + "p1,rna,rna.h5ad,label,batch\np1,rna,rna2.h5ad,label,batch\n"
+    assert len(read_samplesheet(sheet(files, good))) == 3
+    with pytest.raises(InputError, match="different batch_key"):
+        read_samplesheet(sheet(files, head + "p1,rna,rna.h5ad,,batch\np1,rna,rna2.h5ad,,label\n"))
+    with pytest.raises(InputError, match=r"'rna\.h5ad' in 2 of them"):
+        read_samplesheet(sheet(files, head + "p1,rna,rna.h5ad,,batch\np1,rna,rna.h5ad,,batch\n"))
+    with pytest.raises(InputError, match="only modality 'rna'"):
+        read_samplesheet(sheet(files, good.replace(head, head.splitlines()[0] + "\n")))
+
+
+@pytest.mark.parametrize("name", ["p1", "PBMC_10k-v3.1", "a+b", "1", "_x", "x" * 100])
+def test_sample_names_that_are_fine(name: str) -> None:
+    assert sample_problem(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a/b", "..", "a..b", "-a", ".a", "a.", "a'b", 'a"b', "a\\b", "a$b", "a;b", "a*", "a\nb", "ä", "x" * 101,
+     "report", "MultiQC", "pipeline_info", "a,b", "a:b", "a|b", "~a", "(a)"],
+)  # fmt: skip
+def test_sample_names_that_are_not(name: str) -> None:
+    problem = sample_problem(name)
+    assert problem
+    if "for instance" in problem:  # what is proposed must itself be allowed
+        assert sample_problem(problem.rsplit("for instance ", 1)[1].strip("'")) is None
+    with pytest.raises(ValueError, match="sample"):
+        SampleRow(sample=name, modality="rna", path="a")
+
+
+def test_modalities() -> None:
+    assert canonical_modality(" ADT ") == "protein"
+    with pytest.raises(InputError, match="did you mean 'protein'"):
+        canonical_modality("protien")
+    assert SampleRow(sample="a", modality="CyTOF", path="x").modality == "cytometry"
+
+
+def test_written_sheet(tmp_path: Path) -> None:
+    rows = [
+        SampleRow(sample="a", modality="adt", path="b, c.h5ad", batch_key="batch"),
+        SampleRow(sample="b", modality="rna", path="x"),
+        SampleRow(sample="a", modality="rna", path="y", label_key="l"),
+        SampleRow(sample="a", modality="protein", path="z", batch_key="batch"),
+    ]
+    write_samplesheet(rows, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == (
+        "sample,modality,path,label_key,batch_key,order\n"
+        'a,protein,"b, c.h5ad",,batch,0\n'
+        "b,rna,x,,,0\n"
+        "a,rna,y,l,,1\n"
+        "a,protein,z,,batch,0\n"
+    )
+
+
+def prepared() -> AnnData:
+    adata = AnnData(np.ones((3, 2), "f4"), layers={"counts": np.ones((3, 2), "f4")})
+    for column in ("linked", "highly_variable", "mean", "std", "highly_variable_rank"):
+        adata.var[column] = 0.0
+    adata.uns["scmodal"] = {"schema_version": 1, "modality": "rna"}
+    return adata
+
+
+def test_check_prepared() -> None:
+    check_prepared(prepared(), "x")
+    broken = prepared()
+    del broken.var["linked"], broken.layers["counts"]
+    broken.obs_names = ["a", "a", "b"]
+    with pytest.raises(InputError) as exc:
+        check_prepared(broken, "x.h5ad")
+    assert len(exc.value.problems) == 3
+    assert all("x.h5ad" in p and "scmodal preprocess" in p for p in exc.value.problems)
+    newer = prepared()
+    newer.uns["scmodal"]["schema_version"] = 2
+    with pytest.raises(InputError, match="newer scmodal"):
+        check_prepared(newer, "x")
+    with pytest.raises(InputError, match="not prepared"):
+        check_prepared(AnnData(np.ones((1, 1))), "x")

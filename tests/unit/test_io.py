@@ -1,0 +1,630 @@
+"""Readers: the files people have, right and wrong. Writers: a whole file or none."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import h5py
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmodal import io
+from scmodal.contracts import InputError
+
+GENES = ["CD3E", "CD4", "CD8A", "MS4A1", "CD14", "NKG7"]
+PROTEINS = ["CD3_TotalSeqB", "CD4_TotalSeqB", "CD19_TotalSeqB"]
+
+
+def counts(n: int = 8, p: int = 6, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng(seed).poisson(1.5, (n, p)).astype(np.float32)
+    values[:, 0] += np.arange(n)  # no empty cell but perhaps the first, no constant column
+    values[0, 1] += 1
+    return values
+
+
+def rna_anndata(n: int = 8) -> AnnData:
+    adata = AnnData(
+        sp.csr_matrix(counts(n)),
+        obs=pd.DataFrame({"label": ["a", "b"] * (n // 2)}, index=[f"cell{i}" for i in range(n)]),
+        var=pd.DataFrame(index=GENES),
+    )
+    return adata
+
+
+def write_10x_h5(path: Path, matrix: np.ndarray, names: list[str], types: list[str], v2: bool = False) -> None:
+    """A Cell Ranger file: features x cells by column."""
+    csr = sp.csr_matrix(matrix)
+    with h5py.File(path, "w") as store:
+        group = store.create_group("GRCh38" if v2 else "matrix")
+        group["barcodes"] = np.array(
+            [f"ACGTACGTACGTAC{'ACGT'[i % 4]}{'ACGT'[i // 4]}-1" for i in range(len(matrix))], "S"
+        )
+        group["data"] = csr.data.astype("i4")
+        group["indices"] = csr.indices.astype("i8")
+        group["indptr"] = csr.indptr.astype("i8")
+        group["shape"] = np.array([matrix.shape[1], matrix.shape[0]], "i4")
+        ids = np.array([f"ENSG{i:011d}" for i in range(len(names))], "S")
+        if v2:
+            group["genes"], group["gene_names"] = ids, np.array(names, "S")
+        else:
+            features = group.create_group("features")
+            features["id"], features["name"] = ids, np.array(names, "S")
+            features["feature_type"] = np.array(types, "S")
+            features["genome"] = np.array(["GRCh38"] * len(names), "S")
+
+
+def write_10x_mtx(
+    folder: Path, matrix: np.ndarray, names: list[str], types: list[str] | None, prefix: str = ""
+) -> None:
+    """A matrix folder: v3 (packed, with feature types) or, without types, v2."""
+    folder.mkdir(parents=True)
+    ids = [f"ENSG{i:011d}" for i in range(len(names))]
+    barcodes = "".join(f"ACGTACGTACGTAC{'ACGT'[i % 4]}{'ACGT'[i // 4]}-1\n" for i in range(len(matrix)))
+    if types is None:
+        scipy.io.mmwrite(folder / f"{prefix}matrix.mtx", sp.coo_matrix(matrix.T.astype(int)))
+        (folder / f"{prefix}genes.tsv").write_text("".join(f"{i}\t{n}\n" for i, n in zip(ids, names)))
+        (folder / f"{prefix}barcodes.tsv").write_text(barcodes)
+        return
+    plain = folder / "plain.mtx"
+    scipy.io.mmwrite(plain, sp.coo_matrix(matrix.T.astype(int)))
+    with gzip.open(folder / f"{prefix}matrix.mtx.gz", "wb") as packed:
+        packed.write(plain.read_bytes())
+    plain.unlink()
+    with gzip.open(folder / f"{prefix}features.tsv.gz", "wt") as packed:
+        packed.write("".join(f"{i}\t{n}\t{t}\n" for i, n, t in zip(ids, names, types)))
+    with gzip.open(folder / f"{prefix}barcodes.tsv.gz", "wt") as packed:
+        packed.write(barcodes)
+
+
+BOTH = GENES + PROTEINS
+TYPES = ["Gene Expression"] * 6 + ["Antibody Capture"] * 3
+
+
+def messages(adata: AnnData) -> str:
+    return "\n".join(adata.uns["scmodal"]["messages"])
+
+
+def dense(matrix: object) -> np.ndarray:
+    return matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix)
+
+
+def problem(exc: pytest.ExceptionInfo[InputError]) -> str:
+    return str(exc.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# where counts are
+
+
+def test_counts_in_x(tmp_path: Path) -> None:
+    adata = rna_anndata()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    read = io.read_modality(tmp_path / "a.h5ad", "gex")
+    assert read.uns["scmodal"]["counts_from"] == "X"
+    assert read.uns["scmodal"]["modality"] == "rna"
+    assert read.uns["scmodal"]["source"] == ["a.h5ad"]
+    assert read.X.format == "csr"
+    assert read.X.dtype == np.float32
+    np.testing.assert_array_equal(dense(read.layers["counts"]), dense(adata.X))
+    assert list(read.obs["label"]) == list(adata.obs["label"])
+
+
+def test_counts_in_layer_win_over_x() -> None:
+    adata = rna_anndata()
+    adata.layers["counts"] = adata.X.copy()
+    adata.layers["counts"].data += 1
+    matrix, where = io.find_counts(adata)
+    assert where == "layers/counts"
+    assert (matrix != adata.layers["counts"]).nnz == 0
+
+
+def test_counts_in_x_when_the_layer_is_none() -> None:
+    adata = rna_anndata()
+    adata.layers["counts"] = adata.X * 0.5
+    assert io.find_counts(adata)[1] == "X"
+
+
+def test_counts_in_raw_bring_all_genes_of_raw(tmp_path: Path) -> None:
+    adata = rna_anndata()
+    whole = adata.X.toarray()
+    adata.raw = adata.copy()
+    adata.X = np.log1p(adata.X.toarray())
+    small = adata[:, :4].copy()
+    small.write_h5ad(tmp_path / "a.h5ad")
+    read = io.read_modality(tmp_path / "a.h5ad", "rna")
+    assert read.uns["scmodal"]["counts_from"] == "raw"
+    assert list(read.var_names) == GENES
+    np.testing.assert_array_equal(dense(read.X), whole)
+    assert "raw.X" in messages(read)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: np.log1p(x), ["X already normalised", "no counts anywhere", "layers['counts']", "cell0"]),
+        (lambda x: (x - x.mean(0)) / x.std(0), ["X already scaled", "no counts anywhere"]),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 9, np.nan, x), ["NaN", "'cell1'", "'MS4A1'"]),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 9, np.inf, x), ["infinite", "'cell1'", "'MS4A1'"]),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 9, -2, x), ["negative", "'cell1'", "'MS4A1'"]),
+    ],
+)
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+def test_values_that_are_no_counts(tmp_path: Path, change, words, form) -> None:
+    adata = rna_anndata()
+    adata.X = form(change(counts()).astype(np.float32))
+    adata.write_h5ad(tmp_path / "bad.h5ad")
+    with pytest.raises(InputError) as exc:
+        io.read_modality(tmp_path / "bad.h5ad", "rna")
+    for word in [*words, "bad.h5ad"]:
+        assert word in problem(exc)
+
+
+def test_input_is_not_changed() -> None:
+    adata = rna_anndata()
+    adata.X = adata.X.astype(np.float64)
+    adata.X.data[0] = 0  # a stored zero
+    before = adata.X.copy()
+    io.from_anndata(adata, "rna")
+    assert adata.X.nnz == before.nnz
+    assert adata.X.dtype == np.float64
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# names
+
+
+def test_duplicates_name_the_first_few_and_the_mend() -> None:
+    adata = rna_anndata()
+    adata.var_names = ["CD4", "CD4", *GENES[2:]]
+    adata.obs_names = ["x", "x", *adata.obs_names[2:]]
+    with pytest.raises(InputError) as exc:
+        io.from_anndata(adata, "rna", "f.h5ad")
+    assert len(exc.value.problems) == 2
+    assert "'x'" in exc.value.problems[0]
+    assert "obs_names_make_unique" in exc.value.problems[0]
+    assert "'CD4'" in exc.value.problems[1]
+
+
+def test_ensembl_ids_give_way_to_symbols() -> None:
+    adata = rna_anndata()
+    adata.var["feature_name"] = pd.Categorical(["CD3E", "CD4", "CD4", None, "CD14", "NKG7"])
+    adata.var_names = [f"ENSG{i:011d}.{i}" for i in range(6)]
+    read = io.from_anndata(adata, "rna")
+    assert list(read.var_names) == ["CD3E", "CD4", "CD4-1", "ENSG00000000003.3", "CD14", "NKG7"]
+    assert read.var["gene_id"].iloc[0] == "ENSG00000000000.0"
+    assert "feature_name" in messages(read)
+    assert "1 without a symbol" in messages(read)
+
+
+def test_ensembl_ids_without_symbols_are_said() -> None:
+    adata = rna_anndata()
+    adata.var_names = [f"ENSMUSG{i:011d}" for i in range(6)]
+    assert "no gene symbols" in messages(io.from_anndata(adata, "rna"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# formats
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_10x_h5_splits_by_itself(tmp_path: Path, v2: bool) -> None:
+    matrix = counts(8, 6 if v2 else 9)
+    names = ["CD4", *GENES[1:]] + ([] if v2 else PROTEINS)
+    write_10x_h5(tmp_path / "f.h5", matrix, names, TYPES, v2)
+    rna = io.read_modality(tmp_path / "f.h5", "rna")
+    assert list(rna.var_names) == ["CD4", "CD4-1", *GENES[2:]]
+    assert "more than once" in messages(rna)
+    np.testing.assert_array_equal(dense(rna.X), matrix[:, :6])
+    assert rna.obs_names[0] == "ACGTACGTACGTACAA-1"
+    if v2:
+        with pytest.raises(InputError, match="Antibody Capture"):
+            io.read_modality(tmp_path / "f.h5", "protein")
+    else:
+        protein = io.read_modality(tmp_path / "f.h5", "adt")
+        assert list(protein.var_names) == PROTEINS
+        np.testing.assert_array_equal(dense(protein.X), matrix[:, 6:])
+        assert "3 of 9 features" in messages(protein)
+
+
+@pytest.mark.parametrize(
+    ("types", "prefix", "inner"), [(TYPES, "", ""), (TYPES, "GSM1_", "filtered_feature_bc_matrix"), (None, "", "")]
+)
+def test_10x_folder(tmp_path: Path, types: list[str] | None, prefix: str, inner: str) -> None:
+    names = BOTH if types else GENES
+    matrix = counts(8, len(names))
+    write_10x_mtx(tmp_path / "out" / inner, matrix, names, types, prefix)
+    rna = io.read_modality(tmp_path / "out", "rna")
+    np.testing.assert_array_equal(dense(rna.X), matrix[:, :6])
+    assert list(rna.var_names) == GENES
+    if types:
+        protein = io.read_modality(tmp_path / "out", "protein")
+        np.testing.assert_array_equal(dense(protein.X), matrix[:, 6:])
+    contents = io.probe(tmp_path / "out", "rna")
+    assert (contents.n_cells, contents.n_features) == (8, 6)
+
+
+def test_10x_folder_with_a_file_missing(tmp_path: Path) -> None:
+    write_10x_mtx(tmp_path / "out", counts(), GENES, None)
+    (tmp_path / "out" / "genes.tsv").unlink()
+    for look in (io.probe, io.read_modality):
+        with pytest.raises(InputError, match=r"features\.tsv\[\.gz\] or genes\.tsv\[\.gz\] is missing"):
+            look(tmp_path / "out", "rna")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"without a matrix\.mtx"):
+        io.read_modality(tmp_path / "empty", "rna")
+
+
+def test_10x_folder_of_files_that_do_not_belong_together(tmp_path: Path) -> None:
+    write_10x_mtx(tmp_path / "out", counts(), GENES, None)
+    (tmp_path / "out" / "genes.tsv").write_text("ENSG1\tCD4\n")
+    with pytest.raises(InputError, match="do not belong together"):
+        io.read_modality(tmp_path / "out", "rna")
+
+
+def test_h5ad_with_feature_types_is_split() -> None:
+    adata = AnnData(counts(8, 9), var=pd.DataFrame({"feature_types": TYPES}, index=BOTH))
+    assert list(io.from_anndata(adata, "rna").var_names) == GENES
+    assert list(io.from_anndata(adata, "protein").var_names) == PROTEINS
+    with pytest.raises(InputError, match="Peaks"):
+        io.from_anndata(adata, "atac")
+
+
+def two_modalities(path: Path) -> mudata.MuData:
+    rna = rna_anndata()
+    adt = AnnData(sp.csr_matrix(counts(6, 3, 1)), obs=pd.DataFrame(index=[f"cell{i}" for i in range(2, 8)]))
+    adt.var_names = PROTEINS
+    with mudata.set_options(pull_on_update=False):
+        mdata = mudata.MuData({"gex": rna, "adt": adt})
+        mdata.obs["donor"] = [f"d{i % 3}" for i in range(8)]
+        mdata.write(path)
+    return mdata
+
+
+def test_h5mu_by_alias_and_with_shared_annotation(tmp_path: Path) -> None:
+    mdata = two_modalities(tmp_path / "m.h5mu")
+    adt = io.read_modality(tmp_path / "m.h5mu", "protein")
+    assert adt.shape == (6, 3)
+    assert list(adt.obs["donor"]) == list(mdata.obs.loc[adt.obs_names, "donor"])
+    assert io.read_modality(tmp_path / "m.h5mu", "rna").shape == (8, 6)
+    assert "donor" in io.probe(tmp_path / "m.h5mu", "protein").obs_columns
+
+
+def test_h5mu_without_the_modality_lists_what_is_there(tmp_path: Path) -> None:
+    two_modalities(tmp_path / "m.h5mu")
+    for look in (io.probe, io.read_modality):
+        with pytest.raises(InputError, match=r"no modality 'cytometry'.*'adt', 'gex'"):
+            look(tmp_path / "m.h5mu", "cytof")
+
+
+@pytest.mark.parametrize(
+    ("name", "sep"), [("t.csv", ","), ("t.tsv", "\t"), ("t.csv.gz", ","), ("t.txt.gz", "\t"), ("odd.csv", ";")]
+)
+def test_table(tmp_path: Path, name: str, sep: str) -> None:
+    adata = rna_anndata()
+    frame = pd.DataFrame(adata.X.toarray(), index=adata.obs_names, columns=GENES)
+    frame["label"] = adata.obs["label"]
+    frame["batch"] = 7
+    frame.to_csv(tmp_path / name, sep=sep)
+    read = io.read_modality(tmp_path / name, "rna", obs_columns=["batch"])
+    np.testing.assert_array_equal(dense(read.X), dense(adata.X))
+    assert list(read.obs.columns) == ["label", "batch"]
+    assert list(read.obs_names) == list(adata.obs_names)
+    assert "cells in rows" in messages(read)
+
+
+def test_table_as_r_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text('"CD4","CD8A"\n"a",1,2\n"b",3,0\n')
+    read = io.read_modality(tmp_path / "r.csv", "rna")
+    assert list(read.obs_names) == ["a", "b"]
+    np.testing.assert_array_equal(dense(read.X), [[1, 2], [3, 0]])
+
+
+def test_table_in_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame(counts(50), columns=GENES, index=[f"c{i}" for i in range(50)])
+    frame.to_csv(tmp_path / "t.csv")
+    monkeypatch.setattr(io, "_CHUNK", 70)  # ten rows a piece
+    read = io.read_modality(tmp_path / "t.csv", "rna")
+    np.testing.assert_array_equal(dense(read.X), frame.to_numpy())
+    assert list(read.obs_names) == list(frame.index)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cell,CD4,CD4\na,1,2\n", ["duplicated feature names", "'CD4'"]),
+        ("cell,CD4,CD8\na,1,2\na,1,2\n", ["duplicated cell names", "'a'"]),
+        ("cell,CD4,CD8\na,1,2\nb,x,2\nc,2,2\n", ["'x' in column 'CD4', data row 2"]),
+        ("cell,CD4,CD8\na,1,\nb,1,2\n", ["NaN", "'CD8'"]),
+        ("cell,CD4,CD8\n", ["no cells"]),
+        ("justone\nvalue\n", ["neither commas nor tabs"]),
+        ("cell,CD4,\na,1,2\n", ["column 3 has no name"]),
+        (",AAACCTGAGAAACCAT-1,AAACCTGAGAAACCTA-1\nCD4,1,2\nCD8A,0,1\n", ["transpose"]),
+    ],
+)
+def test_bad_tables(tmp_path: Path, text: str, words: list[str]) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError) as exc:
+        io.read_modality(tmp_path / "t.csv", "rna")
+    for word in [*words, "t.csv"]:
+        assert word in problem(exc)
+
+
+def write_fcs(path: Path, values: np.ndarray, channels: list[str], markers: list[str], cyt: str = "") -> None:
+    import flowio
+
+    with path.open("wb") as handle:
+        flowio.create_fcs(
+            handle, values.astype(np.float32).ravel().tolist(), channels, markers, {"cyt": cyt} if cyt else None
+        )
+
+
+def test_fcs(tmp_path: Path) -> None:
+    values = np.abs(np.random.default_rng(0).normal(50, 20, (10, 4)))
+    write_fcs(
+        tmp_path / "c.fcs", values, ["Time", "Nd142Di", "Sm147Di", "Er168Di"], ["", "142Nd_CD19", "CD4", ""], "CyTOF"
+    )
+    read = io.read_modality(tmp_path / "c.fcs", "cytof")
+    assert list(read.var_names) == ["Time", "142Nd_CD19", "CD4", "Er168Di"]
+    assert list(read.var["channel"]) == ["Time", "Nd142Di", "Sm147Di", "Er168Di"]
+    np.testing.assert_allclose(read.X, values, rtol=1e-6)
+    assert "counts" not in read.layers
+    assert read.uns["scmodal"]["instrument"] == "CyTOF"
+    contents = io.probe(tmp_path / "c.fcs", "cytometry")
+    assert (contents.n_cells, contents.n_features) == (10, 4)
+    for look in (io.probe, io.read_modality):
+        with pytest.raises(InputError, match="cytometry, not rna"):
+            look(tmp_path / "c.fcs", "rna")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# files that are not what they say
+
+
+def truncated(path: Path) -> None:
+    rna_anndata(200).write_h5ad(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def foreign_hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as store:
+        store["things"] = [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("a.h5ad", lambda p: None, ["not found"]),
+        ("a.h5ad", lambda p: p.write_text("cell,CD4\na,1\n"), ["not an h5ad", "cell,CD4"]),
+        ("a.h5mu", lambda p: p.write_text("cell,CD4\na,1\n"), ["not an h5mu"]),
+        ("a.h5ad", lambda p: p.write_bytes(b""), ["empty"]),
+        ("a.h5ad", truncated, ["cut short"]),
+        ("a.h5", foreign_hdf5, ["neither AnnData", "things"]),
+        ("a.fcs", lambda p: p.write_text("text"), ["not an FCS"]),
+        ("a.fcs", lambda p: p.write_bytes(b"FCS3.1" + b" " * 300), ["FCS file that cannot be read"]),
+        ("a.xlsx", lambda p: p.write_bytes(b"PK\x03\x04"), ["Excel"]),
+        ("a.rds", lambda p: p.write_bytes(b"RDX3\n\x00\x00"), ["not read"]),
+        ("a.mtx", lambda p: p.write_text("%%MatrixMarket matrix\n"), ["give the folder"]),
+        ("a.csv.gz", lambda p: p.write_bytes(b"\x1f\x8b\x08\x00broken"), ["cannot be unpacked"]),
+        ("a.csv", lambda p: p.write_bytes(b"\xe4\xf6,b\nc,1\n"), ["UTF-8"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("look", [io.probe, io.read_modality])
+def test_wrong_files(tmp_path: Path, name: str, make, words: list[str], look) -> None:
+    path = tmp_path / name
+    make(path)
+    with pytest.raises(InputError) as exc:
+        look(path, "cytometry" if name.endswith(".fcs") else "rna")
+    for word in [*words, name]:
+        assert word in problem(exc)
+
+
+def test_damaged_matrix_inside_a_good_h5ad(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5ad"
+    rna_anndata().write_h5ad(path)
+    with h5py.File(path, "a") as store:
+        del store["X/indptr"]
+    with pytest.raises(InputError, match="cannot be read as h5ad"):
+        io.read_modality(path, "rna")
+
+
+@pytest.mark.parametrize(("n", "p", "what"), [(0, 6, "no cells"), (8, 0, "no features")])
+@pytest.mark.parametrize("look", [io.probe, io.read_modality])
+def test_empty_matrix(tmp_path: Path, n: int, p: int, what: str, look) -> None:
+    rna_anndata()[:n, :p].copy().write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(InputError, match=what):
+        look(tmp_path / "a.h5ad", "rna")
+
+
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.h5ad"
+    rna_anndata().write_h5ad(path)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)  # root reads everything, so chmod would not do
+    with pytest.raises(InputError, match="may not be read"):
+        io.probe(path, "rna")
+
+
+def test_check_file_lists_the_columns_and_the_nearest(tmp_path: Path) -> None:
+    rna_anndata().write_h5ad(tmp_path / "a.h5ad")
+    assert io.check_file(tmp_path / "a.h5ad", "rna", "label", None) == []
+    problems = io.check_file(tmp_path / "a.h5ad", "rna", "labels", "batch", name="s3://b/a.h5ad")
+    assert len(problems) == 2
+    assert "label_key 'labels'" in problems[0]
+    assert "did you mean 'label'" in problems[0]
+    assert "s3://b/a.h5ad" in problems[0]
+
+
+def test_a_light_look_imports_neither_anndata_nor_scanpy(tmp_path: Path) -> None:
+    rna_anndata().write_h5ad(tmp_path / "a.h5ad")
+    code = (
+        "import sys; from scmodal import contracts;"
+        "assert not {'numpy', 'pandas', 'h5py'} & set(sys.modules), 'contracts is heavy';"
+        f"from scmodal import io; assert io.check_file({str(tmp_path / 'a.h5ad')!r}, 'rna', 'label') == [];"
+        "heavy = {'anndata', 'scanpy', 'torch', 'mudata', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# writers
+
+
+def fail_half_way(target: Path, error: Exception, folder: bool = False) -> None:
+    with io.atomic_path(target) as temporary:
+        if folder:
+            temporary.mkdir()
+        (temporary / "x" if folder else temporary).write_text("half")
+        raise error
+
+
+def test_atomic_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "a.tsv.gz"
+    with io.atomic_path(target) as temporary:
+        assert temporary.parent == target.parent
+        assert temporary.suffixes == [".tsv", ".gz"]
+        temporary.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(target, RuntimeError("half way"))
+    assert target.read_text() == "new"
+    assert [p.name for p in target.parent.iterdir()] == ["a.tsv.gz"]
+
+
+def test_atomic_folder_leaves_what_is_not_its_own(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    for text in ("first", "second"):
+        with io.atomic_path(target) as temporary:
+            (temporary / "model").mkdir(parents=True)
+            (temporary / "model" / text).write_text(text)
+            (temporary / "same.txt").write_text(text)
+        (target / "notes.txt").write_text("the user's")
+    assert sorted(p.name for p in target.iterdir()) == ["model", "notes.txt", "same.txt"]
+    assert [p.name for p in (target / "model").iterdir()] == ["second"]
+    assert (target / "same.txt").read_text() == "second"
+    with pytest.raises(RuntimeError):
+        fail_half_way(target, RuntimeError(), folder=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    assert (target / "same.txt").read_text() == "second"
+
+
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("the user's")
+    with pytest.raises(InputError, match="is a folder already"):
+        io.write_json({}, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "notes.txt").exists()
+
+
+def test_not_writable_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/out.*not writable"):
+        io.check_writable(tmp_path / "file" / "out")
+    with pytest.raises(InputError, match="not writable"):
+        io.write_json({}, tmp_path / "file" / "out" / "a.json")
+
+
+def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No space left"):
+        fail_half_way(tmp_path / "a.bin", OSError(28, "No space left on device"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_is_not_the_disks_stays_itself(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="other"):
+        fail_half_way(tmp_path / "a.bin", FileNotFoundError(2, "No such file", "other"))
+    with pytest.raises(FileNotFoundError, match="nothing was written"), io.atomic_path(tmp_path / "a.bin"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    value = {
+        "z": np.float32(1.5),
+        "a": [np.int64(3), float("nan")],
+        "p": Path("x"),
+        "t": (True, None),
+        "s": np.array(["q"]),
+    }
+    io.write_json(value, tmp_path / "a.json")
+    assert io.read_json(tmp_path / "a.json") == {"z": 1.5, "a": [3, None], "p": "x", "t": [True, None], "s": ["q"]}
+    assert list(json.loads((tmp_path / "a.json").read_text())) == ["z", "a", "p", "t", "s"]
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(InputError, match="not a JSON"):
+        io.read_json(tmp_path / "b.json")
+    with pytest.raises(InputError, match="not found"):
+        io.read_json(tmp_path / "c.json")
+
+
+def test_tables_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"cell": ["a", "b"], "x": [1.0, np.nan]})
+    io.write_tsv(frame, tmp_path / "a.tsv.gz")
+    io.write_tsv(frame, tmp_path / "b.tsv.gz")
+    io.write_tsv(frame, tmp_path / "c.tsv")
+    assert (tmp_path / "a.tsv.gz").read_bytes() == (tmp_path / "b.tsv.gz").read_bytes()
+    assert (
+        gzip.decompress((tmp_path / "a.tsv.gz").read_bytes())
+        == (tmp_path / "c.tsv").read_bytes()
+        == b"cell\tx\na\t1.0\nb\t\n"
+    )
+    io.write_parquet(frame, tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), frame)
+
+
+def test_h5ad_and_h5mu_writers(tmp_path: Path) -> None:
+    adata = rna_anndata()
+    io.write_h5ad(adata, tmp_path / "a.h5ad")
+    assert anndata.read_h5ad(tmp_path / "a.h5ad").shape == adata.shape
+    mdata = two_modalities(tmp_path / "m.h5mu")
+    mdata.uns["scmodal"] = {"modalities": ["gex", "adt"]}
+    io.write_h5mu(mdata, tmp_path / "n.h5mu")
+    back = io.read_h5mu(tmp_path / "n.h5mu")
+    assert list(back.mod) == ["gex", "adt"]
+    assert back.uns["scmodal"]["modalities"] == ["gex", "adt"]
+    with pytest.raises(InputError, match="h5mu"):
+        io.read_h5mu(tmp_path / "a.h5ad")
+
+
+def test_read_prepared_refuses_what_is_not(tmp_path: Path) -> None:
+    rna_anndata().write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(InputError, match=r"not prepared.*scmodal preprocess"):
+        io.read_prepared(tmp_path / "a.h5ad")
+    two_modalities(tmp_path / "m.h5mu")
+    with pytest.raises(InputError, match="prepared"):
+        io.read_prepared(tmp_path / "m.h5mu")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# published data
+
+
+@pytest.mark.parametrize(
+    ("file", "modality", "shape"),
+    [
+        ("hao_pbmc_cite/quickstart_pbmc_mosaic.h5mu", "rna", (1200, 500)),
+        ("hao_pbmc_cite/quickstart_pbmc_mosaic.h5mu", "protein", (1200, 224)),
+        ("cite_pbmc10k/adt.h5ad", "protein", (6855, 14)),
+        ("snare_cortex/rna.h5ad", "rna", (5232, 1677)),
+    ],
+)
+def test_published_files(shared_data: Path, file: str, modality: str, shape: tuple[int, int]) -> None:
+    contents = io.probe(shared_data / file, modality)
+    assert (contents.n_cells, contents.n_features) == shape
+    read = io.read_modality(shared_data / file, modality)
+    assert read.shape == shape
+    assert read.uns["scmodal"]["counts_from"] == "X"

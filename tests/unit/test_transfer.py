@@ -1,0 +1,188 @@
+"""Label transfer: the vote by hand, its edges, and what it says of wrong names."""
+
+from __future__ import annotations
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scmodal import transfer
+from scmodal.contracts import InputError
+
+
+def test_vote_by_hand() -> None:
+    z_ref = np.array([[0.0], [1.0], [2.0], [50.0]])
+    got = transfer.transfer_labels(z_ref, ["a", "b", "b", "c"], np.array([[0.0]]), k=3, cells=["q"])
+    # distances 0, 1, 2; the third is the edge: votes 1, exp(-1/4), exp(-1)
+    votes = np.exp(-np.array([0.0, 0.25, 1.0]))
+    assert list(got.columns) == ["cell", "label", "confidence", "second_label"]
+    assert got.loc[0, ["cell", "label", "second_label"]].tolist() == ["q", "b", "a"]
+    assert got.loc[0, "confidence"] == pytest.approx(votes[1:].sum() / votes.sum())
+
+
+def test_nearer_cells_weigh_more() -> None:
+    z_ref = np.array([[0.0], [3.0]])
+    got = transfer.transfer_labels(z_ref, ["z", "a"], np.array([[1.0], [2.0], [1.5]]), k=2)
+    assert got["label"].tolist() == ["z", "a", "a"]  # the last is a tie: alphabetical order
+    assert got["confidence"].tolist()[2] == pytest.approx(0.5)
+    assert (got["confidence"][:2] > 0.5).all()
+    assert got["second_label"].tolist() == ["a", "z", "z"]
+    assert got["cell"].tolist() == ["0", "1", "2"]
+
+
+def test_k_larger_than_the_reference_and_one_label() -> None:
+    got = transfer.transfer_labels(np.array([[0.0], [1.0]]), ["a", "a"], np.array([[9.0]]), k=15)
+    assert got.loc[0, "label"] == "a"
+    assert got.loc[0, "confidence"] == pytest.approx(1.0)
+    assert got.loc[0, "second_label"] == ""
+
+
+def test_all_cells_at_one_place_vote_equally() -> None:
+    got = transfer.transfer_labels(np.zeros((3, 2)), ["b", "a", "b"], np.zeros((1, 2)), k=3)
+    assert got.loc[0, "label"] == "b"
+    assert got.loc[0, "confidence"] == pytest.approx(2 / 3)
+
+
+def test_unlabelled_reference_cells_have_no_place_among_the_k() -> None:
+    z_ref = np.array([[0.0], [0.1], [0.2], [5.0]])
+    labels = pd.Series([None, np.nan, "NaN", "far"], dtype=object)
+    got = transfer.transfer_labels(z_ref, labels, np.array([[0.0]]), k=1)
+    assert got.loc[0, ["label", "confidence"]].tolist() == ["far", 1.0]
+    with pytest.raises(InputError, match="no reference cell has a label"):
+        transfer.transfer_labels(z_ref[:3], labels[:3], np.array([[0.0]]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), n=st.integers(1, 40), k=st.integers(1, 50), grid=st.booleans())
+def test_confidence_is_a_share_and_order_of_the_reference_is_no_matter(seed: int, n: int, k: int, grid: bool) -> None:
+    rng = np.random.default_rng(seed)
+    z_ref, z_query = rng.normal(size=(n, 3)), rng.normal(size=(9, 3))
+    labels = rng.choice(["a", "b", "c"], size=n)
+    if grid:  # whole reference votes, so that ties in distance cannot exchange neighbours
+        z_ref, z_query, k = np.round(z_ref), np.round(z_query), n
+    got = transfer.transfer_labels(z_ref, labels, z_query, k=k)
+    assert got["confidence"].between(1 / 3 - 1e-9, 1).all()
+    assert set(got["label"]) <= set(labels)
+    assert (got["label"] != got["second_label"]).all()
+    order = rng.permutation(n)
+    again = transfer.transfer_labels(z_ref[order], labels[order], z_query, k=k)
+    pd.testing.assert_frame_equal(got, again, check_exact=False, atol=1e-9)
+
+
+def test_rows_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    args = rng.normal(size=(50, 4)), rng.choice(["a", "b"], size=50), rng.normal(size=(33, 4))
+    whole = transfer.transfer_labels(*args)
+    monkeypatch.setattr(transfer, "_VOTE_BLOCK", 7)
+    pd.testing.assert_frame_equal(transfer.transfer_labels(*args), whole)
+
+
+def test_no_query_cells() -> None:
+    got = transfer.transfer_labels(np.zeros((2, 2)), ["a", "b"], np.zeros((0, 2)))
+    assert got.empty
+    assert list(got.columns) == transfer.TRANSFER_COLUMNS
+
+
+def test_large_references_use_a_tree_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    ref, query = rng.normal(size=(300, 5)), rng.normal(size=(40, 5))
+    distances, indices = transfer.nearest_cells(ref, query, 7)
+    monkeypatch.setattr(transfer, "BRUTE_BELOW", 10)
+    by_tree = transfer.nearest_cells(ref, query, 7)
+    np.testing.assert_array_equal(by_tree[1], indices)
+    np.testing.assert_allclose(by_tree[0], distances)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["a"]}, "1 labels"),
+        ({"k": 0}, "k must be 1"),
+        ({"cells": ["x"]}, "1 names"),
+        ({"z_query": np.zeros((3, 5))}, "columns"),
+        ({"z_query": np.zeros(3)}, "cells x dimensions"),
+    ],
+)
+def test_wrong_shapes(change: dict, message: str) -> None:
+    args = {"z_ref": np.zeros((2, 2)), "labels": ["a", "b"], "z_query": np.zeros((3, 2))} | change
+    with pytest.raises(ValueError, match=message):
+        transfer.transfer_labels(**args)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series(["B", None, "T"], dtype="object"),
+        pd.Series(["B", None, "T"], dtype="string"),
+        pd.Categorical(["B", None, "T"]),
+        pd.Categorical(["B", "nan", "T"]),
+        ["B", float("nan"), "T"],
+    ],
+)
+def test_clean_labels_of_any_type(labels: object) -> None:
+    text, present = transfer.clean_labels(labels)
+    assert text.tolist() == ["B", "", "T"]
+    assert present.tolist() == [True, False, True]
+
+
+def test_clean_labels_of_numbers() -> None:
+    text, present = transfer.clean_labels(pd.Series([0, 3, 1]))
+    assert text.tolist() == ["0", "3", "1"]
+    assert present.all()
+
+
+# ----------------------------------------------------------------------------------------------------- MuData
+
+
+@pytest.fixture
+def mdata() -> mudata.MuData:
+    rng = np.random.default_rng(0)
+    kinds = np.array(["B", "T"])[rng.integers(2, size=40)]
+    mods = {}
+    for name in ("rna", "protein"):
+        obs = pd.DataFrame({"celltype": kinds, "batch": "b"}, index=[f"{name}{i}" for i in range(40)])
+        mods[name] = ad.AnnData(np.zeros((40, 1)), obs=obs, var=pd.DataFrame(index=[f"{name}_feature"]))
+        mods[name].obsm["X_scmodal"] = rng.normal(size=(40, 20)) + 10 * (kinds == "B")[:, None]
+        mods[name].uns["scmodal"] = {"label_key": "celltype" if name == "rna" else ""}
+    with mudata.set_options(pull_on_update=False):
+        return mudata.MuData(mods)
+
+
+def test_transfer_between(mdata: mudata.MuData) -> None:
+    got = transfer.transfer_between(mdata, "rna", "adt")
+    assert got["cell"].tolist() == [f"protein{i}" for i in range(40)]
+    assert got["label"].tolist() == mdata.mod["rna"].obs["celltype"].tolist()
+    same = transfer.transfer_between(mdata, "rna", "protein", label_key="celltype", k=15)
+    pd.testing.assert_frame_equal(got, same)
+
+
+def test_transfer_between_wrong_names(mdata: mudata.MuData) -> None:
+    with pytest.raises(InputError, match=r"no modality 'protien'.*did you mean 'protein'.*rna, protein"):
+        transfer.transfer_between(mdata, "rna", "protien")
+    with pytest.raises(InputError, match=r"no modality 'atac'.*there are: rna, protein"):
+        transfer.transfer_between(mdata, "atac", "protein")
+    with pytest.raises(InputError, match="both 'rna'"):
+        transfer.transfer_between(mdata, "rna", "gex")
+    with pytest.raises(InputError, match=r"'cell_type' in obs of rna; did you mean 'celltype'.*celltype, batch"):
+        transfer.transfer_between(mdata, "rna", "protein", label_key="cell_type")
+    with pytest.raises(InputError, match=r"no label key for protein.*celltype, batch"):
+        transfer.transfer_between(mdata, "protein", "rna")
+
+
+def test_transfer_between_names_every_problem_at_once(mdata: mudata.MuData) -> None:
+    with pytest.raises(InputError) as caught:
+        transfer.transfer_between(mdata, "rna", "xyz", label_key="nope", k=0)
+    assert len(caught.value.problems) == 3
+    del mdata.mod["protein"].obsm["X_scmodal"]
+    with pytest.raises(InputError, match="'protein' has no obsm"):
+        transfer.transfer_between(mdata, "rna", "protein")
+
+
+def test_transfer_between_column_without_labels(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"].obs["celltype"] = np.nan
+    with pytest.raises(InputError, match="no labels at all"):
+        transfer.transfer_between(mdata, "rna", "protein")
