@@ -187,7 +187,7 @@ def link(
 
     check_writable(output.parent)
     adatas = [read_prepared(path) for path in inputs]
-    own = LinkTable.read(table, [modality_of(adata) for adata in adatas]).frame if table is not None else None
+    own = LinkTable.read(table, [modality_of(adata) for adata in adatas]) if table is not None else None
     links, coverage = build_links(adatas, own)
     links.write(output)
     if coverage_path is not None:

@@ -283,7 +283,8 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     inputs = []
     for k, (adata, modality) in enumerate(zip(adatas, modalities)):
         linked = {name for block in blocks[k] for name in block.features}
-        rest = _rest_features(adata, modality, linked, varies[k], preset.n_top_genes)
+        n_top = min(preset.n_top_genes, int(adata.uns["scmodal"].get("n_top_genes", 0)) or preset.n_top_genes)
+        rest = _rest_features(adata, modality, linked, varies[k], n_top)
         if rest:
             raw_rest = _take(_source(adata, modality), adata.var_names.get_indexer(rest))
             target = None

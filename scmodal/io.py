@@ -45,6 +45,7 @@ SYMBOL_COLUMNS = ("gene_symbols", "gene_name", "feature_name", "gene_symbol", "n
 """Columns of ``var`` in which gene symbols are looked for when the names are Ensembl ids."""
 
 ENSEMBL_ID = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?", re.IGNORECASE)
+INTERVAL = re.compile(r"[\w.]+[:_-]\d+[-_:]\d+")
 BARCODE = re.compile(r"([A-Za-z0-9]+[_#-])*[ACGTN]{10,}([-_.]\w+)*")
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -150,11 +151,24 @@ def write_h5ad(adata: AnnData, path: str | Path) -> None:
         adata.write_h5ad(temporary, compression="gzip", compression_opts=1)
 
 
+def mudata_options() -> contextlib.AbstractContextManager[Any]:
+    """Within this block a MuData leaves its modalities' annotation where it is, with any version of mudata.
+
+    Before 0.4, mudata copies all columns of the modalities into the common ``obs`` and ``var`` unless told not to;
+    since 0.4, that is how it is and the option is gone from there.
+    """
+    import mudata
+
+    if hasattr(mudata, "set_options"):
+        return mudata.set_options(pull_on_update=False)
+    return contextlib.nullcontext()
+
+
 def write_h5mu(mdata: MuData, path: str | Path) -> None:
     """Write a MuData, compressed; see :func:`atomic_path` for what can fail."""
     import mudata
 
-    with atomic_path(path) as temporary, mudata.set_options(pull_on_update=False):
+    with atomic_path(path) as temporary, mudata_options():
         mudata.write_h5mu(temporary, mdata, compression="gzip", compression_opts=1)
 
 
@@ -1028,6 +1042,12 @@ def from_anndata(
         )
     renamed = False
     if modality == "rna":
+        intervals = sum(bool(INTERVAL.fullmatch(n)) for n in var.index)
+        if intervals > 0.5 * len(var.index):
+            problems.append(
+                f"{name}: the features are genomic intervals ({some(list(var.index), 2)}), not genes; these are peaks: "
+                "give gene expression or gene activity for modality 'rna'"
+            )
         var, renamed = _use_symbols(var, notes)
     if renamed or number_duplicates:
         var.index = _unique_names(var.index, notes, "feature names")
@@ -1417,7 +1437,7 @@ def read_h5mu(path: str | Path) -> MuData:
     kind = sniff(path)
     if kind != "h5mu":
         raise InputError(f"{path}: an .h5mu (MuData) is needed here, this is {kind}")
-    with _reading(str(path), "h5mu"), mudata.set_options(pull_on_update=False):
+    with _reading(str(path), "h5mu"), mudata_options():
         mdata = mudata.read_h5mu(path)
     for adata in mdata.mod.values():
         _plain_uns(adata)

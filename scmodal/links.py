@@ -53,13 +53,18 @@ _GREEK = str.maketrans(
     {"α": "a", "β": "b", "γ": "g", "δ": "d", "ε": "e", "ζ": "z", "κ": "k", "λ": "l", "μ": "m", "Α": "a", "Β": "b"}
 )
 _GREEK_WORDS = re.compile("alpha|beta|gamma|delta|epsilon|kappa|lambda")
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[^a-z0-9]+(?=[0-9])")
+_PUNCTUATION = re.compile(r"[^a-z0-9-]|(?<![0-9])-|-(?![0-9])")
 
 
 def _key(name: str) -> str:
     """Spelling without case, Greek letters and punctuation; a separator between two digits stays, as '-'."""
-    text = unicodedata.normalize("NFKC", name).lower().translate(_GREEK)
-    text = re.sub(r"(?<=[0-9])[^a-z0-9]+(?=[0-9])", "-", text)
-    text = re.sub(r"[^a-z0-9-]|(?<![0-9])-|-(?![0-9])", "", text)
+    if name.isascii():
+        text = name.lower()
+    else:
+        text = unicodedata.normalize("NFKC", name).lower().translate(_GREEK)
+    if not (text.isascii() and text.isalnum()):
+        text = _PUNCTUATION.sub("", _BETWEEN_DIGITS.sub("-", text))
     return _GREEK_WORDS.sub(lambda m: m.group()[0], text)
 
 

@@ -183,7 +183,7 @@ class ScModal:
                 f"several data sets of one modality ({', '.join(self.modalities)}): join them in `scmodal preprocess` "
                 "(several --input and a --batch-key)"
             )
-        if not isinstance(links, LinkTable):
+        if not isinstance(links, LinkTable) or (links.frame["modality_a"] == "").any():
             links, _ = build_links(adatas, links)
         device = pick_device(self.device)
         if self.threads:

@@ -63,8 +63,12 @@ LOSS_TERMS = (
     LossTerm("loss_autoencoder", "autoencoder", "squared error of rebuilding each cell from its own latent", log=True),
     LossTerm("loss_cycle", "latent cycle", "squared change of a latent sent to the other modality and back", log=True),
     LossTerm("loss_anchor", "anchors", "squared latent distance between mutual nearest neighbours", log=True),
-    LossTerm("loss_geometry", "geometry", "minus the agreement of cell-cell similarities before and after encoding"),
-    LossTerm("loss_total", "total", "the weighted sum that encoders and generators minimise"),
+    LossTerm(
+        "loss_geometry",
+        "geometry",
+        "minus the agreement of cell-cell similarities before and after encoding, at best near −1 a modality",
+    ),
+    LossTerm("loss_total", "total", "the weighted sum that encoders and generators minimise", log=True),
 )
 """The recorded losses in the order in which they are drawn."""
 
@@ -162,13 +166,15 @@ def umap_coordinates(z: np.ndarray, seed: int = 0) -> np.ndarray:
         return np.asarray(model.fit_transform(z), dtype=np.float32)
 
 
-def confusion_table(truth: Sequence[Any], predicted: Sequence[Any]) -> pd.DataFrame:
+def confusion_table(truth: Sequence[Any], predicted: Sequence[Any], offered: Iterable[Any] = ()) -> pd.DataFrame:
     """Count cells by true and transferred label.
 
     Parameters
     ----------
     truth, predicted
         Labels of the same cells in the same order; cells without one of the two are left out.
+    offered
+        Labels that could have been transferred: true labels among them have a column even if no cell got them.
 
     Returns
     -------
@@ -178,6 +184,7 @@ def confusion_table(truth: Sequence[Any], predicted: Sequence[Any]) -> pd.DataFr
     """
     pair = pd.DataFrame({"truth": pd.Series(list(truth)), "predicted": pd.Series(list(predicted))}).dropna().astype(str)
     rows, columns = set(pair["truth"]), set(pair["predicted"])
+    columns |= rows & {str(v) for v in offered}
     both = sorted(rows & columns, key=natural_key)
     row_names = both + sorted(rows - columns, key=natural_key)
     column_names = both + sorted(columns - rows, key=natural_key)

@@ -268,9 +268,14 @@ def _seurat_v3(counts: AnnData, n_top: int, batch_key: str | None) -> tuple[pd.D
     return None, 0.0
 
 
-def _rank_genes(adata: AnnData, info: dict[str, Any], n_top: int, batch_key: str | None) -> None:
-    """Fill var["highly_variable"] and var["highly_variable_rank"]."""
+def _rank_genes(adata: AnnData, info: dict[str, Any], n_marked: int, batch_key: str | None) -> None:
+    """Fill var["highly_variable"] and var["highly_variable_rank"].
+
+    Linked genes are used anyway, so as many more are ranked: `n_marked` others remain whichever links are made.
+    """
     from anndata import AnnData
+
+    n_top = min(n_marked + int(adata.var["linked"].sum()), adata.n_vars)
 
     source = AnnData(X=adata.layers["counts"], obs=adata.obs[[batch_key]] if batch_key else None)
     source.var_names = adata.var_names
@@ -304,12 +309,12 @@ def _rank_genes(adata: AnnData, info: dict[str, Any], n_top: int, batch_key: str
         order = chosen.index.to_numpy()
         how = f"by seurat_v3 on raw counts{f' within each {key!r}' if key else ''}"
         info["messages"].append(
-            f"{len(order):,} of {adata.n_vars:,} genes were marked as highly variable {how}"
+            f"{min(n_marked, len(order)):,} of {adata.n_vars:,} genes were marked as highly variable {how}"
             + (f" (loess span {span:g} instead of {_SPANS[0]:g}, which had no solution)." if span > _SPANS[0] else ".")
         )
     rank = np.full(adata.n_vars, np.nan)
     rank[order] = np.arange(len(order))
-    adata.var["highly_variable"] = ~np.isnan(rank)
+    adata.var["highly_variable"] = rank < n_marked
     adata.var["highly_variable_rank"] = rank
 
 
@@ -340,7 +345,8 @@ def rna(
     -------
     AnnData
         ``X`` float32 CSR, log1p of normalised counts; ``layers["counts"]`` float32 CSR; ``var`` with ``linked``,
-        ``highly_variable``, ``highly_variable_rank`` (0 is the most variable, NaN is not ranked), ``mean`` and
+        ``highly_variable``, ``highly_variable_rank`` (0 is the most variable, NaN is not ranked; as many genes more
+        are ranked as there are linked ones, which are used anyway), ``mean`` and
         ``std`` of the columns of ``X``; ``uns["scmodal"]`` with every choice made.
 
     Raises
@@ -356,8 +362,8 @@ def rna(
     info["n_top_genes"] = int(n_top_genes)
     if adata.n_vars <= n_top_genes:
         info["messages"].append(f"There are {adata.n_vars:,} genes, no more than n_top_genes: all of them are kept.")
-    _rank_genes(adata, info, min(n_top_genes, adata.n_vars), batch_key)
     _mark_linked(adata, info, linked)
+    _rank_genes(adata, info, min(n_top_genes, adata.n_vars), batch_key)
     return _finish(adata, info)
 
 

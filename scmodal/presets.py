@@ -63,6 +63,8 @@ class Preset:
     # Inputs
     input_dropout: float = 0.0
     """Share of the encoders' input values set to zero in training (the others are scaled up); none afterwards."""
+    dropout_half_width: float = 0.0
+    """Number of input columns at which a data set gets half of that dropout; 0 gives every data set the same."""
     n_top_genes: int = 3000
     """Highly variable genes used beside the linked ones."""
     scale_clip: float = 10.0
@@ -75,8 +77,10 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(),
     "default": Preset(
         name="default",
-        steps=3000,
+        init_std=0.03,
+        steps=1500,
         batch_size=300,
+        discriminator_updates=2,
         smoothing=0.8,
         input_dropout=0.5,
         weight_anchor=10.0,

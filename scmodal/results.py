@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmodal._version import __version__
-from scmodal.io import write_h5mu, write_json, write_parquet
+from scmodal.io import mudata_options, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 
 FINAL_STEPS = 50
@@ -41,7 +42,10 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
         copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
         copy.var["used"] = copy.var_names.isin(recipe.features)
         modalities[name] = copy
-    mdata = MuData(modalities)
+    with mudata_options(), warnings.catch_warnings():
+        # a protein may be called like a gene: var_names are unique within a modality, which is all that is needed
+        warnings.filterwarnings("ignore", "var_names are not unique")
+        mdata = MuData(modalities)
     mdata.uns["scmodal"] = {
         "modalities": list(model.modalities),
         "preset": model.preset.name,

@@ -290,6 +290,8 @@ def _mudata(rna: ad.AnnData, protein: ad.AnnData) -> MuData:
     """Both modalities; a protein may have the name of its gene, which is no reason for a warning."""
     import mudata
 
-    with warnings.catch_warnings(), mudata.set_options(pull_on_update=False):
+    from scmodal.io import mudata_options
+
+    with warnings.catch_warnings(), mudata_options():
         warnings.filterwarnings("ignore", message="var_names are not unique", category=UserWarning)
         return mudata.MuData({"rna": rna, "protein": protein})

@@ -67,10 +67,13 @@ def coverage_section(data: ReportData) -> Section:
     named = Markup("")
     if len(missing):
         some = [
-            Markup("<b>{}</b>{}").format(r["feature"], f" (nearest: {_listed(r['nearest'])})" if r["nearest"] else "")
-            for r in missing.head(12).to_dict("records")
+            Markup("<b>{}</b>{}").format(
+                r["feature"],
+                f" (nearest: {_listed(r['nearest'])})" if r["nearest"] else f" ({r['note']})" if r["note"] else "",
+            )
+            for r in missing.head(8).to_dict("records")
         ]
-        more = f" and {len(missing) - 12:,} more" if len(missing) > 12 else ""
+        more = f" and {len(missing) - 8:,} more" if len(missing) > 8 else ""
         named = Markup("<p>Not linked in {}: {}{}.</p>").format(
             MODALITY_TITLES.get(str(few["modality"].iloc[0]), ""), Markup(", ").join(some), more
         )
@@ -79,9 +82,9 @@ def coverage_section(data: ReportData) -> Section:
         body,
         "Link coverage",
         caption,
-        "most features of the smaller panel are linked.",
-        "well-known proteins are missing: their names are spelled in a way that was not understood, and a links table"
-        " of your own mends that.",
+        "most features of the smaller panel that can have a partner in the other are linked.",
+        "well-known features are not, though their partner was measured: their names are spelled in a way that was not"
+        " understood, and a links table of your own mends that.",
     )
     return Section("links", title, lead, [figure])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from scmodal.plots import MODALITY_TITLES, NO_LABEL, NO_LABEL_COLOUR, ends, label_colours, pearson
+from scmodal.plots import MODALITY_TITLES, NO_LABEL, NO_LABEL_COLOUR, ends, label_colours, pearson, stratified_sample
 from scmodal.report.page import (
     Figure,
     Section,
@@ -22,13 +22,14 @@ from scmodal.report.page import (
     scatter,
     table,
 )
-from scmodal.report.reading import Direction, ReportData, read_cells, read_columns, read_features
+from scmodal.report.reading import Direction, ReportData, read_cells, read_features, read_part
 from scmodal.report.svg import histogram, ranked
 
 MAX_FEATURES = 240
 """Features whose cells are in the page; of more, the best, the worst and an even choice between."""
 MAX_CELLS = 600
 """Cells in each scatter plot."""
+MAX_HISTOGRAM_CELLS = 5_000
 MAX_ROWS = 1_500
 NAMED = 4
 """Best and worst features drawn side by side."""
@@ -72,39 +73,33 @@ def _per_feature(data: ReportData, direction: Direction) -> dict[str, float]:
 
 def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
     modality, file = data.modality(direction[1]), data.imputed[direction]
-    cells = pd.Index(read_cells(file))
-    features = pd.Index(read_features(file))
-    rows = cells.get_indexer(pd.Index(modality.cells))
-    measured_rows = np.flatnonzero(rows >= 0)
-    shared = [f for f in modality.features if f in set(features)]
+    partner = pd.Index(read_cells(file)).get_indexer(pd.Index(modality.cells))
+    rows = np.flatnonzero(partner >= 0)
     name = direction_title(*direction)
-    if len(measured_rows) < 3 or not shared:
-        return [], f"{name}: imputed and measured data share fewer than three cells or no feature."
-    if len(measured_rows) > MAX_CELLS:
-        measured_rows = np.sort(np.random.default_rng(0).choice(measured_rows, MAX_CELLS, replace=False))
-    imputed_rows = rows[measured_rows]
-
-    r = _per_feature(data, direction)
-    if r:
-        ranking = sorted((f for f in shared if f in r), key=lambda f: (-r[f], f))
-        chosen = choose_features(ranking, MAX_FEATURES)
-    else:
-        chosen = choose_features(shared, MAX_FEATURES)
-    x = modality.values(chosen)[measured_rows]
-    y = read_columns(file, "/", chosen)[imputed_rows]
+    if len(rows) < 3:
+        return [], f"{name}: imputed and measured data share fewer than three cells."
+    if len(rows) > MAX_CELLS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MAX_CELLS, replace=False))
+    measured, names = modality.measured(data.recipe(direction[1]), rows)
+    column = {f: i for i, f in enumerate(names)}
+    shared = [f for f in read_features(file) if f in column]
+    r = {f: v for f, v in _per_feature(data, direction).items() if f in column}
+    chosen = choose_features(sorted(set(shared) & set(r), key=lambda f: (-r[f], f)) if r else shared, MAX_FEATURES)
+    x = measured[:, [column[f] for f in chosen]]
+    y = read_part(file, partner[rows], chosen)
     if not r:
         r = {f: pearson(x[:, i], y[:, i]) for i, f in enumerate(chosen)}
         r = {f: v for f, v in r.items() if math.isfinite(v)}
-        ranking = sorted(r, key=lambda f: (-r[f], f))
+    ranking = sorted(r, key=lambda f: (-r[f], f))
     if not ranking:
         return [], f"{name}: no feature varies in both imputed and measured data."
     at = {f: i for i, f in enumerate(chosen)}
     chosen = [f for f in ranking if f in at]
 
     labels = data.labels(modality)
-    colours, codes = {"cells": "#0072B2"}, np.zeros(len(measured_rows), dtype=int)
+    colours, codes = {"cells": "#0072B2"}, np.zeros(len(rows), dtype=int)
     if labels is not None:
-        shown = [v or NO_LABEL for v in labels[measured_rows]]
+        shown = [v or NO_LABEL for v in labels[rows]]
         colours = label_colours(labels[labels != ""])
         if NO_LABEL in shown:
             colours[NO_LABEL] = NO_LABEL_COLOUR
@@ -119,7 +114,7 @@ def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
     island = data_island(
         source,
         {
-            "cells": modality.cells[measured_rows].tolist(),
+            "cells": modality.cells[rows].tolist(),
             "series": series,
             "groups": {"label": grouping(codes, colours)},
         },
@@ -141,12 +136,10 @@ def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
         table(["feature", "r"], [(f, f"{r[f]:.3f}") for f in ranking[:MAX_ROWS]], numeric=[1], kind="searchable"),
     )
     best, worst = ends(chosen, NAMED)
-    grid = multiples((f"{f} (r = {r[f]:.2f})", _panel(source, chosen.index(f), f), "") for f in [*best, *worst])
+    grid = multiples((_named(f, r[f]), _panel(source, chosen.index(f), f), "") for f in [*best, *worst])
     other = next((i for i, f in enumerate(chosen) if f not in {*best, *worst}), 0)
     options = Markup("").join(
-        Markup('<option value="{}"{}>{}</option>').format(
-            i, Markup(" selected") if i == other else "", f"{f} (r = {r[f]:.2f})"
-        )
+        Markup('<option value="{}"{}>{}</option>').format(i, Markup(" selected") if i == other else "", _named(f, r[f]))
         for i, f in enumerate(chosen)
     )
     picker = Markup(
@@ -155,7 +148,7 @@ def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
     legend = plain_legend(colours) if labels is not None else ""
     figures = [
         Figure(
-            overview + listing,
+            Markup('<div class="overflow">{}</div>').format(overview) + listing,
             f"Correlation of imputed and measured values, {name}",
             f"{len(ranking):,} features, mean r {values.mean():.2f}, median {np.median(values):.2f}; "
             f"{int((values > 0.5).sum()):,} above 0.5.",
@@ -166,13 +159,17 @@ def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
             legend + grid + picker + island,
             f"Imputed against measured values, {name}",
             f"The {len(best)} best" + (f" and {len(worst)} worst" if worst else "") + f" features in"
-            f" {len(measured_rows):,} cells whose {target} was measured too but not used to impute it.",
+            f" {len(rows):,} cells whose {target} was measured too; the model was not told which measurement is whose.",
             "points along a rising line; it is flatter than the line of equality, as imputed values are drawn to the"
             " mean.",
             "a flat or shapeless cloud, or islands of one label in the wrong place.",
         ),
     ]
     return figures, ""
+
+
+def _named(feature: str, r: float) -> str:
+    return f"{feature} (r = {r:.2f})".replace("= -", "= −")
 
 
 def _panel(source: str, series: int, feature: str) -> Markup:
@@ -188,14 +185,16 @@ def _panel(source: str, series: int, feature: str) -> Markup:
 
 def _unpaired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
     modality, file = data.modality(direction[1]), data.imputed[direction]
-    there = set(read_features(file))
-    chosen = choose_features([f for f in modality.features if f in there], MAX_FEATURES)
     name = direction_title(*direction)
+    rows, other = (_some(n) for n in (len(modality.cells), len(read_cells(file))))
+    if len(rows) == 0 or len(other) == 0:
+        return [], f"{name}: there are no cells to compare."
+    measured, names = modality.measured(data.recipe(direction[1]), rows)
+    column = {f: i for i, f in enumerate(names)}
+    chosen = choose_features([f for f in read_features(file) if f in column], MAX_FEATURES)
     if not chosen:
         return [], f"{name}: imputed and measured data have no feature in common."
-    measured, imputed = modality.values(chosen), read_columns(file, "/", chosen)
-    if len(measured) == 0 or len(imputed) == 0:
-        return [], f"{name}: there are no cells to compare."
+    measured, imputed = measured[:, [column[f] for f in chosen]], read_part(file, other, chosen)
     away = quantile_distance(measured, imputed)
     order = [int(i) for i in np.argsort(away, kind="stable") if math.isfinite(away[i])]
     if not order:
@@ -228,6 +227,11 @@ def _unpaired(data: ReportData, direction: Direction) -> tuple[list[Figure], str
         "one narrow heap where the measured values have two.",
     )
     return [figure], ""
+
+
+def _some(n: int) -> np.ndarray:
+    """Row numbers of all, or of so many that a histogram gains nothing from more."""
+    return stratified_sample([n], MAX_HISTOGRAM_CELLS)[0]
 
 
 def quantile_distance(measured: np.ndarray, imputed: np.ndarray) -> np.ndarray:

@@ -66,6 +66,9 @@ def key_numbers(data: ReportData) -> list[KeyNumber]:
             found.append(KeyNumber(f"accuracy_{direction}", name, accuracy, "; ".join(notes)))
     for key, values in _collect(data.evaluations, "foscttm").items():
         note = "cells closer than the true partner: 0 perfect, 0.5 chance"
+        ratio = _plain([(e.get("matching_distance") or {}).get(key) for e in data.evaluations])
+        if ratio:
+            note += f"; matching distance {np.mean(ratio):.2f} (1 chance)"
         found.append(KeyNumber(f"foscttm_{_flat(key)}", f"FOSCTTM{_of(data, key)}", _plain(values), note, 3))
     for direction, entries in _collect(data.evaluations, "imputation").items():
         source, target = direction.split("_to_")

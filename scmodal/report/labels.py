@@ -33,7 +33,7 @@ def labels_section(data: ReportData) -> Section:
         " confidence is the share of that vote. (The accuracies among the key numbers are stricter: a single nearest"
         " neighbour.)"
     )
-    figures = _against_truth(known) + [f for d, t in unknown for f in _composition(data, d, t)]
+    figures = _against_truth(data, known) + [f for d, t in unknown for f in _composition(data, d, t)]
     return Section("labels", title, lead if figures else "No transferred label belongs to a cell of this run.", figures)
 
 
@@ -81,7 +81,7 @@ def _truth(data: ReportData, direction: Direction, table: pd.DataFrame) -> np.nd
     return truth if any(truth) else None
 
 
-def _against_truth(known: list[tuple[Direction, pd.DataFrame, np.ndarray]]) -> list[Figure]:
+def _against_truth(data: ReportData, known: list[tuple[Direction, pd.DataFrame, np.ndarray]]) -> list[Figure]:
     """Confusion matrices of all directions, and the confidence of right and wrong labels."""
     if not known:
         return []
@@ -90,7 +90,8 @@ def _against_truth(known: list[tuple[Direction, pd.DataFrame, np.ndarray]]) -> l
         name = direction_title(*direction)
         there = np.array([bool(t) and bool(v) for t, v in zip(truth, table["label"])])
         given, true = table["label"].to_numpy(dtype=object)[there], truth[there]
-        counts = confusion_table(true, given)
+        own = data.labels(data.modality(direction[0]))
+        counts = confusion_table(true, given, () if own is None else [v for v in own if v])
         widest = max(widest, counts.shape[1])
         matrices.append((name, confusion_html(counts, MODALITY_TITLES.get(direction[1], direction[1]))))
         if not set(counts.index) & set(counts.columns):

@@ -65,13 +65,14 @@ def latent_section(data: ReportData, seed: int = 0) -> Section:
     figure = Figure(
         body,
         "Latent space (UMAP)",
-        "Point at a cell for its name; click a name below to hide its cells in both panels, double-click to see them"
+        "Point at a cell for its name; click a name below to hide its cells, double-click to see them"
         " alone; drag to zoom, double-click the picture to see all.",
         "within every island the colours of the modalities are interleaved, and each label keeps an island of its own.",
         "islands of one modality only (not mixed), or labels stirred together (mixed too much). Distances between far"
         " islands mean little.",
     )
-    sentences = [f"One point is one cell; both panels have the same coordinates (UMAP of the latent{_seed(data)})."]
+    same = " Both panels have the same coordinates." if label_shades else ""
+    sentences = [f"One point is one cell, placed by a UMAP of the latent{_seed(data)}.{same}"]
     if sum(sizes) > MAX_CELLS:
         sentences.append(
             f"{sum(len(r) for r in rows):,} of {sum(sizes):,} cells are drawn, from every modality in proportion."

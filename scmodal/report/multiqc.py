@@ -5,17 +5,22 @@ Files of several samples share the section's ``id``, which makes MultiQC draw th
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+from scmodal.contracts import MODALITIES
 from scmodal.io import write_json
 from scmodal.plots import LOSS_TERMS, MODALITY_TITLES, binned_history
 from scmodal.report.coverage import coverage_counts
 from scmodal.report.keynumbers import KeyNumber
+from scmodal.report.page import capital, direction_title
 from scmodal.report.reading import ReportData
 
 POINTS = 100
 """Points of a curve: MultiQC's report holds those of all samples."""
+CURVES = ("loss_discriminator", "loss_autoencoder", "loss_cycle", "loss_anchor")
+"""Losses that are positive and of a similar size."""
 
 
 def write_multiqc(data: ReportData, numbers: list[KeyNumber], n_links: int, folder: Path) -> list[Path]:
@@ -49,38 +54,64 @@ def write_multiqc(data: ReportData, numbers: list[KeyNumber], n_links: int, fold
 
 
 def _general(data: ReportData, numbers: list[KeyNumber], n_links: int) -> dict[str, Any]:
-    """One row of the table at the top of MultiQC's page."""
-    columns: list[dict[str, dict[str, Any]]] = []
-    row: dict[str, float] = {}
-    for k in numbers:
-        columns.append(
-            {
-                k.key: {
-                    "title": k.name[:1].upper() + k.name[1:],
-                    "description": k.note or k.name,
-                    "namespace": "scMODAL",
-                    "min": 0,
-                    "max": 1,
-                    "format": f"{{:,.{k.digits}f}}",
-                    "scale": "RdYlGn-rev" if k.key.startswith("foscttm") else "RdYlGn",
-                }
-            }
-        )
-        row[k.key] = round(k.mean, 6)
-    for m in data.modalities:
-        title = f"{MODALITY_TITLES.get(m.name, m.name)} cells"
-        columns.append({f"cells_{m.name}": _count(title, f"Cells measured with {m.name}")})
-        row[f"cells_{m.name}"] = len(m.cells)
+    """One row of the table at the top of MultiQC's page.
+
+    MultiQC keeps the column definitions of one file only, so every file defines all columns that any sample may have;
+    those without a value in any sample are not shown.
+    """
+    row: dict[str, float] = {k.key: round(k.mean, 6) for k in numbers}
+    row |= {f"cells_{m.name}": len(m.cells) for m in data.modalities}
     if n_links:
-        columns.append({"links": _count("Links", "Pairs of features that guide the integration")})
         row["links"] = n_links
     return {
         "id": "scmodal_general",
         "section_name": "scMODAL",
         "description": "Integration of single-cell modalities into one latent space.",
         "plot_type": "generalstats",
-        "pconfig": columns,
+        "pconfig": [{key: column} for key, column in _columns().items()],
         "data": {data.sample: row},
+    }
+
+
+def _columns() -> dict[str, dict[str, Any]]:
+    """Every column that the table may have."""
+    columns: dict[str, dict[str, Any]] = {}
+    both_ways = list(itertools.permutations(MODALITIES, 2))
+    for a, b in both_ways:
+        columns[f"accuracy_{a}_to_{b}"] = _share(
+            f"Labels {direction_title(a, b)}", f"Accuracy of labels transferred from {a} to {b}"
+        )
+    for a, b in both_ways:
+        title = f"FOSCTTM {MODALITY_TITLES[a]}, {MODALITY_TITLES[b]}"
+        note = "Fraction of cells closer than the true partner: 0 perfect, 0.5 chance"
+        columns[f"foscttm_{a}_{b}"] = {**_share(title, note), "format": "{:,.3f}", "max": 0.5, "scale": "RdYlGn-rev"}
+    for a, b in both_ways:
+        columns[f"imputation_{a}_to_{b}"] = _share(
+            f"Imputation r {direction_title(a, b)}", f"Mean Pearson r of {b} features imputed from {a}"
+        )
+    for a, b in both_ways:
+        title = f"Mixing {MODALITY_TITLES[a]}, {MODALITY_TITLES[b]}"
+        columns[f"mixing_{a}_{b}"] = _share(title, "Mixing among each cell's neighbours: 1 full, 0 none")
+    columns["discriminator_mixing"] = _share("Discriminator mixing", "Discriminator loss / (2 ln 2): 1 full, 0 none")
+    for a, b in both_ways:
+        columns[f"confidence_{a}_to_{b}"] = _share(
+            f"Confidence {direction_title(a, b)}", f"Median confidence of labels transferred from {a} to {b}"
+        )
+    for m in MODALITIES:
+        columns[f"cells_{m}"] = _count(f"{capital(MODALITY_TITLES[m])} cells", f"Cells measured with {m}")
+    columns["links"] = _count("Links", "Pairs of features that guide the integration")
+    return columns
+
+
+def _share(title: str, description: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "description": description,
+        "namespace": "scMODAL",
+        "min": 0,
+        "max": 1,
+        "format": "{:,.2f}",
+        "scale": "RdYlGn",
     }
 
 
@@ -96,15 +127,17 @@ def _count(title: str, description: str) -> dict[str, Any]:
 
 
 def _history(data: ReportData) -> dict[str, Any]:
-    """Curves of the first run, one a loss."""
-    lines: dict[str, dict[float, float]] = {}
+    """Curves of the first run, one a loss, as far as a logarithmic axis can show them."""
+    lines: dict[str, list[list[float]]] = {}
     history = data.runs[0].history
-    for term in LOSS_TERMS:
-        if term.column in history and len(history):
-            curve = binned_history(history["step"].to_numpy(), history[term.column].to_numpy(), POINTS)
-            points = {round(s, 1): float(f"{v:.5g}") for s, v in zip(curve["step"], curve["mean"])}
+    for column in CURVES:
+        if column in history and len(history):
+            curve = binned_history(history["step"].to_numpy(), history[column].to_numpy(), POINTS)
+            title = next(t.title for t in LOSS_TERMS if t.column == column)
+            # Pairs, because MultiQC would put the names of an object into the order of text.
+            points = [[round(s, 1), float(f"{v:.5g}")] for s, v in zip(curve["step"], curve["mean"])]
             if points:
-                lines[f"{data.sample} {term.title}"] = points
+                lines[f"{data.sample} {title}"] = points
     return {
         "id": "scmodal_history",
         "section_name": "scMODAL: training",
@@ -116,6 +149,8 @@ def _history(data: ReportData) -> dict[str, Any]:
             "title": "scMODAL: training losses",
             "xlab": "step",
             "ylab": "loss",
+            "logswitch": True,
+            "logswitch_active": True,
         },
         "data": lines,
     }

@@ -56,21 +56,15 @@ def settings_section(data: ReportData) -> Section:
         ["modality", "cells", "features", "labels", "batches", "file"], rows, numeric=[1, 2]
     )
     if data.params:
-        body += Markup("<h3>Parameters of the run</h3>") + table(
-            ["parameter", "value"], [(k, _plain(v)) for k, v in data.params.items()]
-        )
+        body += Markup("<h3>Parameters of the run</h3>") + _settings(data.params)
     preset = model.get("preset")
     if isinstance(preset, Mapping):
-        body += Markup("<h3>Preset <em>{}</em></h3>").format(preset.get("name", "")) + table(
-            ["setting", "value"],
-            [(k, _plain(v)) for k, v in preset.items() if k != "name"],
-            kind="columns",
+        body += Markup("<h3>Preset <em>{}</em></h3>").format(preset.get("name", "")) + _settings(
+            {k: v for k, v in preset.items() if k != "name"}
         )
     versions = model.get("versions") or metrics.get("versions") or {}
     if versions:
-        body += Markup("<h3>Software</h3>") + table(
-            ["package", "version"], [(k, _plain(v)) for k, v in versions.items()], kind="columns"
-        )
+        body += Markup("<h3>Software</h3>") + _settings(versions)
     return Section("settings", "Settings and versions", body=body)
 
 
@@ -78,6 +72,8 @@ def methods_section(data: ReportData) -> Section:
     """A paragraph to start a methods section from, and how to go on with the results."""
     body = Markup("<blockquote><p>{}</p></blockquote><p class='cite'>{}</p>").format(methods_text(data), CITATION)
     first = data.modalities[0].name
+    keys = {m.label_key for m in data.modalities if m.label_key}
+    colour = json.dumps(["modality", *sorted(keys)])
     snippet = f"""import anndata
 import mudata
 import scanpy as sc
@@ -86,8 +82,7 @@ mdata = mudata.read("integrated.h5mu")          # modalities: {", ".join(m.name 
 joint = anndata.concat(mdata.mod, label="modality", join="outer", index_unique="-")
 sc.pp.neighbors(joint, use_rep="X_scmodal")     # the shared latent space, cells of all modalities
 sc.tl.umap(joint)
-sc.tl.leiden(joint, flavor="igraph", n_iterations=2)
-sc.pl.umap(joint, color=["modality", "leiden"])
+sc.pl.umap(joint, color={colour})
 
 from scmodal.model import ScModal               # the trained model, for more cells or other directions
 model = ScModal.load("model")
@@ -146,6 +141,14 @@ def methods_text(data: ReportData) -> str:
             " and both directions; the pairing was not used in training."
         )
     return " ".join(sentences)
+
+
+def _settings(values: Mapping[str, Any]) -> Markup:
+    """Names and values in columns."""
+    items = Markup("").join(
+        Markup("<li><span>{}</span> <b>{}</b></li>").format(k, _plain(v)) for k, v in values.items()
+    )
+    return Markup('<ul class="settings">{}</ul>').format(items)
 
 
 def _messages(title: str, messages: list[str]) -> Markup:

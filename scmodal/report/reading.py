@@ -47,9 +47,37 @@ class Modality:
         key = str(self.info.get("label_key") or "")
         return key if key in self.obs else ""
 
-    def values(self, features: Sequence[str]) -> np.ndarray:
-        """Measured values (log-normalised, cells x features) of some features."""
-        return read_columns(self.file, f"mod/{self.name}", features)
+    def measured(self, recipe: Mapping[str, Any], rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Measured values in the units of imputed ones.
+
+        Parameters
+        ----------
+        recipe
+            The modality's entry of ``recipes`` in ``model.json``: how the model normalises it.
+        rows
+            Sorted numbers of the cells wanted.
+
+        Returns
+        -------
+        Log-normalised values, cells x features, and the names of the features.
+        """
+        from anndata import AnnData
+        from anndata.io import read_elem
+
+        from scmodal.inputs import Recipe
+
+        how = Recipe.from_dict(dict(recipe))
+        with h5py.File(self.file, "r") as store:
+            group = store[f"mod/{self.name}"]
+            layer = None if self.name == "cytometry" else "counts"
+            values = read_elem(group["X"] if layer is None else group["layers"][layer])[rows]
+        part = AnnData(
+            values if layer is None else None,
+            layers=None if layer is None else {layer: values},
+            obs=pd.DataFrame(index=self.cells[rows]),
+            var=pd.DataFrame(index=self.features),
+        )
+        return how.per_feature(how.normalised(part)), how.features
 
 
 @dataclass
@@ -84,6 +112,11 @@ class ReportData:
     def modality(self, name: str) -> Modality:
         """Modality by name."""
         return next(m for m in self.modalities if m.name == name)
+
+    def recipe(self, name: str) -> Mapping[str, Any]:
+        """How the first run's model normalises a modality."""
+        recipe: Mapping[str, Any] = self.runs[0].model["recipes"][name]
+        return recipe
 
     @property
     def paired(self) -> bool:
@@ -172,6 +205,10 @@ def read_report_data(
         evaluations=[dict(e) if isinstance(e, Mapping) else _read_mapping(e) for e in evaluations],
         params=dict(params) if isinstance(params, Mapping) else _read_mapping(params) if params else {},
     )
+    recipes = data.runs[0].model.get("recipes") or {}
+    bare = sorted({directions[str(p)][1] for p in imputed} - set(recipes))
+    if bare:
+        raise InputError(f"{folders[0] / 'model' / 'model.json'}: no recipe for {', '.join(bare)} in it")
     known = {m.name for m in data.modalities}
     unknown = [p for p, d in directions.items() if not set(d) <= known]
     if unknown:
@@ -183,43 +220,52 @@ def read_report_data(
     return data
 
 
-def read_cells(file: Path, group: str = "/") -> np.ndarray:
-    """Cell names of an AnnData in an h5ad (or in a group of an h5mu) file."""
+def read_cells(file: Path) -> np.ndarray:
+    """Cell names of an h5ad file."""
     from anndata.io import read_elem
 
     with h5py.File(file, "r") as store:
-        return read_elem(store[group]["obs"]).index.astype(str).to_numpy()
+        return read_elem(store["obs"]).index.astype(str).to_numpy()
 
 
-def read_features(file: Path, group: str = "/") -> np.ndarray:
-    """Feature names of an AnnData in an h5ad (or in a group of an h5mu) file."""
+def read_features(file: Path) -> np.ndarray:
+    """Feature names of an h5ad file."""
     from anndata.io import read_elem
 
     with h5py.File(file, "r") as store:
-        return read_elem(store[group]["var"]).index.astype(str).to_numpy()
+        return read_elem(store["var"]).index.astype(str).to_numpy()
 
 
-def read_columns(file: Path, group: str, features: Sequence[str]) -> np.ndarray:
-    """Some columns of X as a dense cells x features float32 array, without more of X in memory than needed.
+def read_part(file: Path, rows: np.ndarray, features: Sequence[str]) -> np.ndarray:
+    """Some cells and features of an imputation, without more of it in memory than needed.
 
     Parameters
     ----------
-    file, group
-        An h5ad file and ``"/"``, or an h5mu file and ``"mod/<name>"``.
+    file
+        An h5ad file with a dense or sparse X.
+    rows
+        Numbers of the cells wanted.
     features
         Names that are all in var.
+
+    Returns
+    -------
+    ndarray
+        ``len(rows)`` x ``len(features)``, float32.
     """
     from anndata.io import read_elem
 
-    columns = pd.Index(read_features(file, group)).get_indexer(list(features))
+    columns = pd.Index(read_features(file)).get_indexer(list(features))
     with h5py.File(file, "r") as store:
-        x = store[group]["X"]
+        x = store["X"]
         if isinstance(x, h5py.Group):
-            return read_elem(x).tocsc()[:, columns].toarray().astype(np.float32)
-        out = np.empty((x.shape[0], len(columns)), dtype=np.float32)
+            return read_elem(x).tocsr()[rows][:, columns].toarray().astype(np.float32)
+        out = np.empty((len(rows), len(columns)), dtype=np.float32)
         block = max(1, 32_000_000 // max(1, x.shape[1]))
         for start in range(0, x.shape[0], block):
-            out[start : start + block] = x[start : start + block][:, columns]
+            here = (rows >= start) & (rows < start + block)
+            if here.any():
+                out[here] = x[start : start + block][rows[here] - start][:, columns]
         return out
 
 

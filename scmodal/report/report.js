@@ -119,7 +119,7 @@
     frame(pen, { one, w, h, pad, x0, x1, y0, y1 }) {
       const range = ([low, high], a, b) => [low + (high - low) * a, low + (high - low) * b];
       const xr = range(one.xr, x0, x1), yr = range(one.yr, y0, y1);
-      const text = (t) => String(Number(t.toFixed(6)));
+      const text = (t) => String(Number(t.toFixed(6))).replace("-", "−");
       pen.font = "11px Helvetica, Arial, sans-serif";
       pen.strokeStyle = colour("--grid");
       pen.fillStyle = colour("--soft");

@@ -230,26 +230,21 @@ def ranked(
                 x.at(i), y.at(value), name, value
             )
         )
-    few = len(values) <= 2 * named
-    first = list(range(len(values) if few else named))
-    last = [] if few else list(range(len(values) - named, len(values)))
-    # The curve falls, so names have room above and to the right of its beginning, below and to the left of its end.
-    place = height
-    for i in reversed(first):
-        place = min(place - 13, y.at(values[i]) + 3)
-        parts += _named(x.at(i), y.at(values[i]), 14, place, names[i])
-    place = 0.0
-    for i in last:
-        place = max(place + 13, y.at(values[i]) + 3)
-        parts += _named(x.at(i), y.at(values[i]), -14, place, names[i])
+    if len(values) <= 2 * named:
+        for i, name in enumerate(names):
+            at_end = i == len(values) - 1 and i > 0
+            parts.append(_text(x.at(i), y.at(values[i]) - 8, _short(name), "end" if at_end else "middle", "note"))
+    else:
+        # The curve falls: there is room above its beginning and below its end.
+        best = "best: " + ", ".join(_short(n) for n in names[:named])
+        worst = "worst: " + ", ".join(_short(n) for n in names[-named:])
+        parts.append(_text(x.at(0), y.at(values[0]) - 9, best, "start", "note"))
+        parts.append(_text(x.end, min(y.at(values[-1]) + 18, height - BOTTOM - 4), worst, "end", "note"))
     return _svg(parts, describe, width, height)
 
 
-def _named(x: float, y: float, away: float, place: float, name: str) -> list[Markup]:
-    """Name of a dot, `away` to the right (or left), with a thin line to it."""
-    short = name if len(name) <= 24 else f"{name[:23]}…"
-    leader = Markup('<path class="leader" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>').format(x, y, x + 0.8 * away, place - 3)
-    return [leader, _text(x + away, place, short, "start" if away > 0 else "end", "note")]
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"
 
 
 def _frame(

@@ -206,6 +206,14 @@ def test_ensembl_ids_give_way_to_symbols() -> None:
     assert "1 without a symbol" in messages(read)
 
 
+def test_peaks_are_no_genes() -> None:
+    adata = rna_anndata()
+    adata.var_names = [f"chr1:{i}00-{i}99" for i in range(1, 7)]
+    with pytest.raises(InputError, match="genomic intervals"):
+        io.from_anndata(adata, "rna")
+    assert io.from_anndata(adata, "atac").n_vars == 6
+
+
 def test_ensembl_ids_without_symbols_are_said() -> None:
     adata = rna_anndata()
     adata.var_names = [f"ENSMUSG{i:011d}" for i in range(6)]
@@ -283,7 +291,7 @@ def two_modalities(path: Path) -> mudata.MuData:
     rna = rna_anndata()
     adt = AnnData(sp.csr_matrix(counts(6, 3, 1)), obs=pd.DataFrame(index=[f"cell{i}" for i in range(2, 8)]))
     adt.var_names = PROTEINS
-    with mudata.set_options(pull_on_update=False):
+    with io.mudata_options():
         mdata = mudata.MuData({"gex": rna, "adt": adt})
         mdata.obs["donor"] = [f"d{i % 3}" for i in range(8)]
         mdata.write(path)

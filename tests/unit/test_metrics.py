@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scmodal.io import mudata_options
 from scmodal import metrics
 from scmodal.contracts import DataError, InputError
 
@@ -252,7 +253,7 @@ def integrated(seed: int = 0, labels: bool = True) -> mudata.MuData:
             adata.obsm[f"true_{other}"] = values[other][index]
         adata.uns["scmodal"] = {"label_key": "celltype" if labels else ""}
         mods[name] = adata
-    with mudata.set_options(pull_on_update=False):
+    with mudata_options():
         mdata = mudata.MuData(mods)
     mdata.uns["scmodal"] = {"modalities": ["rna", "protein"]}
     return mdata
@@ -342,7 +343,7 @@ def test_evaluate_pairs_that_are_none_show_names_of_both_sides() -> None:
     mdata = integrated()
     protein = mdata.mod["protein"].copy()
     protein.obs_names = [f"{name}-1" for name in protein.obs_names]
-    with mudata.set_options(pull_on_update=False):
+    with mudata_options():
         other = mudata.MuData({"rna": mdata.mod["rna"], "protein": protein})
     with pytest.raises(InputError, match=r"'cell0'.*'cell60-1'.*leave out --paired"):
         metrics.evaluate(other, paired=True)
@@ -363,7 +364,7 @@ def test_evaluate_three_modalities() -> None:
     mdata = integrated()
     third = ad.AnnData(np.zeros((30, 1)), obs=pd.DataFrame(index=[f"other{i}" for i in range(30)]))
     third.obsm["X_scmodal"] = np.random.default_rng(0).normal(size=(30, 20))
-    with mudata.set_options(pull_on_update=False):
+    with mudata_options():
         three = mudata.MuData({**mdata.mod, "atac": third})
     result = metrics.evaluate(three, paired=True)
     assert list(result["neighbour_mixing"]) == ["rna|protein", "rna|atac", "protein|atac"]

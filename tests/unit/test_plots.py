@@ -87,6 +87,7 @@ def test_confusion_table_counts_and_orders() -> None:
     assert counts.index.tolist() == ["a", "b", "only true"]
     assert counts.columns.tolist() == ["a", "b", "new"]
     assert counts.to_numpy().tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert plots.confusion_table(["a", "b"], ["a", "a"], ["b", "z"]).columns.tolist() == ["a", "b"]
     assert plots.row_fractions(counts).loc["a"].tolist() == [0.5, 0.5, 0.0]
 
 

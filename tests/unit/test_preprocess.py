@@ -79,6 +79,15 @@ def test_ranks_are_those_of_seurat_v3(batch_key: str | None) -> None:
     assert len(set(rank.index[:15]) & {f"G{i}" for i in range(20)}) >= 12  # the genes that do vary
 
 
+def test_linked_genes_do_not_use_up_the_ranks_of_others() -> None:
+    linked = [f"G{i}" for i in range(10)]
+    result = preprocess.rna(simulated(), n_top_genes=30, linked=linked)
+    assert result.var["highly_variable"].sum() == 30
+    ranked = result.var["highly_variable_rank"].notna()
+    assert ranked.sum() == 40
+    assert (ranked & ~result.var["linked"]).sum() >= 30
+
+
 def test_fewer_genes_than_asked_for() -> None:
     result = preprocess.rna(simulated(), n_top_genes=3000, linked=NOTHING)
     assert result.var["highly_variable"].all()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scmodal.io import mudata_options
 from scmodal import transfer
 from scmodal.contracts import InputError
 
@@ -148,7 +149,7 @@ def mdata() -> mudata.MuData:
         mods[name] = ad.AnnData(np.zeros((40, 1)), obs=obs, var=pd.DataFrame(index=[f"{name}_feature"]))
         mods[name].obsm["X_scmodal"] = rng.normal(size=(40, 20)) + 10 * (kinds == "B")[:, None]
         mods[name].uns["scmodal"] = {"label_key": "celltype" if name == "rna" else ""}
-    with mudata.set_options(pull_on_update=False):
+    with mudata_options():
         return mudata.MuData(mods)
 
 

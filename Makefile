@@ -1,0 +1,29 @@
+# The usual four, and clean. Everything they make is in .venv, .tools, work and results.
+.PHONY: setup demo test test-unit test-pipeline lint clean
+PY := .venv/bin/python
+
+setup:
+	@scripts/setup.sh
+	@scripts/get_nextflow.sh
+
+demo: setup
+	scripts/nextflow.sh run . -profile test --outdir results/demo -resume
+	@$(PY) scripts/show_demo.py results/demo
+
+test: setup
+	$(PY) -m pytest tests
+
+test-unit: setup
+	$(PY) -m pytest tests/unit
+
+test-pipeline: setup
+	$(PY) -m pytest tests/pipeline
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	scripts/nextflow.sh lint main.nf nextflow.config conf workflows subworkflows modules
+
+clean:
+	rm -rf work results .nextflow .nextflow.log* .pytest_cache .mypy_cache .ruff_cache build

@@ -1,0 +1,39 @@
+process INTEGRATE {
+    tag "${meta.id} seed ${meta.seed ?: 0}"
+    label 'process_gpu'
+
+    conda "${moduleDir}/environment.yml"
+    container 'ghcr.io/scmodal-nf/scmodal:0.1.0'
+
+    input:
+    tuple val(meta), path(h5ads, stageAs: 'input?/*'), path(links) // prepared modalities in the order of the chain; meta.seed; links or []
+
+    output:
+    tuple val(meta), path("${prefix}")                  , emit: run
+    tuple val(meta), path("${prefix}/integrated.h5mu")  , emit: integrated
+    tuple val(meta), path("${prefix}/embedding.parquet"), emit: embedding
+    tuple val(meta), path("${prefix}/model")            , emit: model
+    tuple val(meta), path("${prefix}/history.parquet")  , emit: history
+    tuple val(meta), path("${prefix}/metrics.json")     , emit: metrics
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+
+    script:
+    def args = task.ext.args ?: ''
+    prefix = task.ext.prefix ?: "${meta.id}.seed_${meta.seed ?: 0}"
+    def inputs = [h5ads].flatten().collect { h5ad -> "--input ${h5ad}" }.join(' ')
+    def table = links ? "--links ${links}" : ''
+    def device = task.accelerator ? 'cuda' : (task.ext.device ?: 'auto')
+    """
+    export NUMBA_CACHE_DIR=\${NUMBA_CACHE_DIR:-\$PWD/.cache} MPLCONFIGDIR=\${MPLCONFIGDIR:-\$PWD/.cache} OMP_NUM_THREADS=${task.cpus}
+
+    scmodal integrate ${inputs} ${table} --output ${prefix} --seed ${meta.seed ?: 0} --device ${device} --threads ${task.cpus} ${args}
+    """
+
+    stub:
+    prefix = task.ext.prefix ?: "${meta.id}.seed_${meta.seed ?: 0}"
+    """
+    mkdir -p ${prefix}/model
+    touch ${prefix}/integrated.h5mu ${prefix}/embedding.parquet ${prefix}/history.parquet ${prefix}/model/weights.safetensors
+    echo '{"seed": ${meta.seed ?: 0}}' | tee ${prefix}/model/model.json > ${prefix}/metrics.json
+    """
+}

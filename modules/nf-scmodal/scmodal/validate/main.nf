@@ -1,0 +1,36 @@
+process VALIDATE {
+    tag "${meta.id}"
+    label 'process_single'
+
+    conda "${moduleDir}/environment.yml"
+    container 'ghcr.io/scmodal-nf/scmodal:0.1.0'
+
+    input:
+    // `rows` are the numbers (1 is the first below the header) of the rows that `files` belong to.
+    tuple val(meta), path(sheet), val(rows), path(files, stageAs: 'input?/*')
+
+    output:
+    tuple val(meta), path("${prefix}.csv"), emit: csv
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+
+    script:
+    def args = task.ext.args ?: ''
+    prefix = task.ext.prefix ?: "${meta.id}.validated"
+    def staged = [rows, [files].flatten()].transpose().collect { row, staged_file -> "--file ${row}=${staged_file}" }.join(' ')
+    """
+    scmodal validate --input ${sheet} ${staged} ${args} --output ${prefix}.csv
+    """
+
+    stub:
+    prefix = task.ext.prefix ?: "${meta.id}.validated"
+    """
+    awk -F '[,\\t]' -v OFS=, '
+        NR == 1 { for (i = 1; i <= NF; i++) column[\$i] = i; print "sample,modality,path,label_key,batch_key,order"; next }
+        NF {
+            sample = \$column["sample"]; modality = \$column["modality"]
+            if (!((sample, modality) in order)) order[sample, modality] = n[sample]++
+            print sample, modality, \$column["path"], (column["label_key"] ? \$column["label_key"] : ""), \
+                (column["batch_key"] ? \$column["batch_key"] : ""), order[sample, modality]
+        }' ${sheet} > ${prefix}.csv
+    """
+}

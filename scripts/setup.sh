@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes .venv with everything in requirements.lock and this package (editable). Quick when nothing has changed.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+venv=.venv
+stamp=$venv/.scmodal-setup
+wanted="$PWD $(cat requirements.lock pyproject.toml scripts/setup.sh | cksum)"
+
+if [ -x $venv/bin/uv ] && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then exit 0; fi
+
+usable() { "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null; }
+python=
+for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3}; do
+    if usable "$candidate"; then python=$candidate && break; fi
+done
+if [ -z "$python" ]; then
+    echo "Python 3.11 to 3.14 with its venv module is needed and was not found${PYTHON:+ as $PYTHON}: install one" >&2
+    echo "(Debian: apt-get install python3 python3-venv) or name it: make setup PYTHON=/path/to/python3.12" >&2
+    exit 2
+fi
+
+# An environment whose interpreter is gone (moved checkout, removed Python) is made anew.
+if [ -e $venv ] && ! $venv/bin/python -c 'import sys' 2>/dev/null; then rm -rf $venv; fi
+if ! [ -e $venv ]; then
+    echo "Python environment: .venv with $($python --version)"
+    "$python" -m venv $venv
+fi
+if ! [ -x $venv/bin/uv ]; then
+    $venv/bin/python -m pip --version >/dev/null 2>&1 || $venv/bin/python -m ensurepip >/dev/null
+    $venv/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+fi
+echo "Python environment: installing what requirements.lock lists"
+uv="$venv/bin/uv"
+$uv pip install --quiet --python $venv/bin/python -r requirements.lock
+$uv pip install --quiet --python $venv/bin/python --no-deps -e .
+echo "$wanted" >$stamp

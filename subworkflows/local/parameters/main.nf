@@ -1,0 +1,120 @@
+/*
+ * Parameters: help and checks from nextflow_schema.json, without a plugin.
+ */
+
+// Name -> its entry in the schema, with the group it belongs to.
+def schemaEntries() {
+    def schema = new groovy.json.JsonSlurper().parseText(file("${projectDir}/nextflow_schema.json").text)
+    return schema.'$defs'.collectMany { _id, group ->
+        group.properties.collect { name, entry -> [name, entry + [group: group.title, required: name in (group.required ?: [])]] }
+    }.collectEntries()
+}
+
+// The text that --help prints.
+def helpText() {
+    def lines = [
+        "${workflow.manifest.name} ${workflow.manifest.version}: ${workflow.manifest.description}",
+        '',
+        'Usage: nextflow run main.nf --input samplesheet.csv --outdir results [-profile docker] [options]',
+    ]
+    schemaEntries().groupBy { _name, entry -> entry.group }.each { group, entries ->
+        lines += ['', group]
+        entries.each { name, entry ->
+            def choice = entry['enum'] ? " (${entry['enum'].join(', ')})" : ''
+            def usual = entry['default'] != null ? " [${entry['default']}]" : entry.required ? ' [required]' : ''
+            lines << String.format('  --%-18s %s%s%s', name, entry.description, choice, usual)
+        }
+    }
+    lines += ['', 'Options with one dash are Nextflow\'s own (-profile, -resume, -params-file, ...). More: docs/usage.md', '']
+    return lines.join('\n')
+}
+
+// Stops with every wrong, missing or misspelt parameter at once.
+def checkParameters(given) {
+    def known = schemaEntries()
+    def problems = []
+    given.keySet().findAll { name -> !known.containsKey(name) }.each { name ->
+        def nearest = known.keySet().closest(snakeCase(name))
+        problems << "--${name} is no parameter of this pipeline${nearest ? "; did you mean --${nearest[0]}?" : ''} (see --help)"
+    }
+    known.each { name, entry ->
+        def value = given[name]
+        if (value == null) {
+            if (entry.required) {
+                problems << "--${name} is missing: ${entry.description}"
+            }
+        }
+        else {
+            def problem = wrongValue(value, entry)
+            if (problem) {
+                problems << "--${name} ${value}: ${problem}"
+            }
+        }
+    }
+    if (given.outdir && !writable(given.outdir)) {
+        problems << "--outdir ${given.outdir}: no folder can be made there or written to; choose another"
+    }
+    if (problems) {
+        error("Wrong parameters:\n${problems.collect { problem -> "  * ${problem}" }.join('\n')}\n")
+    }
+}
+
+// `nTopGenes` (which is also what Nextflow makes of --n-top-genes) as `n_top_genes`.
+def snakeCase(name) {
+    return name.replaceAll('([a-z0-9])([A-Z])', '$1_$2').replace('-', '_').toLowerCase()
+}
+
+// What is wrong with a value, or null.
+def wrongValue(value, entry) {
+    if (entry.type == 'boolean' && !(value instanceof Boolean)) {
+        return 'must be true or false'
+    }
+    if (entry.type == 'integer' && !(value instanceof Integer || value instanceof Long)) {
+        return 'must be a whole number'
+    }
+    if (entry.type == 'string' && value instanceof Boolean) {
+        return 'needs a value'
+    }
+    if (entry.minimum != null && value < entry.minimum) {
+        return "must be at least ${entry.minimum}"
+    }
+    if (entry.maximum != null && value > entry.maximum) {
+        return "must be at most ${entry.maximum}"
+    }
+    if (entry['enum'] && !(value in entry['enum'])) {
+        return "must be one of ${entry['enum'].join(', ')}"
+    }
+    if (entry.pattern && !("${value}" ==~ entry.pattern)) {
+        return entry.errorMessage ?: "must match ${entry.pattern}"
+    }
+    return null
+}
+
+// True if `folder` is on another machine, or can be made and written to on this one.
+def writable(folder) {
+    def path = file(folder)
+    if (path.scheme != 'file') {
+        return true
+    }
+    path.mkdirs()
+    return path.isDirectory() && java.nio.file.Files.isWritable(path)
+}
+
+// The seeds of this run: --seed and the next ones.
+def seedList(given) {
+    return (0..<given.seeds).collect { i -> given.seed + i }
+}
+
+// A JSON file of the parameters that bear on the results. Its name comes from its content and it is written once, so
+// that it is the same input to the tasks of a resumed run.
+def parametersFile(given) {
+    def noise = ['input', 'outdir', 'help', 'publish_dir_mode', 'container', 'use_gpu', 'validate_files']
+    def kept = schemaEntries().keySet().findAll { name -> !(name in noise) && given[name] != null }
+    def json = groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson(kept.collectEntries { name -> [name, given[name]] }))
+    def path = workflow.workDir.resolve("parameters/${json.md5()}/params.json")
+    if (!path.exists()) {
+        path.parent.mkdirs()
+        path.text = json
+    }
+    return path
+}

@@ -1,0 +1,72 @@
+/*
+ * The samplesheet, checked as a whole with the files it names, then split into one item for each modality.
+ */
+
+include { VALIDATE } from '../../../modules/nf-scmodal/scmodal/validate'
+
+workflow SAMPLESHEET {
+    take:
+    sheet   // path
+    options // map: validate_files, and label_key and batch_key for rows that have none
+
+    main:
+    // Files are staged beside the sheet so that every problem is told at once; one that is missing is left for
+    // `scmodal validate` to name. `rows` are their row numbers.
+    staged = options.validate_files ? stagedFiles(sheet) : [:]
+    VALIDATE([[id: sheet.baseName], sheet, staged.keySet() as List, staged.values() as List])
+
+    modalities = VALIDATE.out.csv.flatMap { _meta, csv -> modalityItems(csv, sheet, options) }
+
+    emit:
+    modalities // [[id, modality, order, n_modalities, label_key, batch_key], [files]]
+}
+
+// Row number -> file, for every row whose file is there (or is somewhere else than on this machine).
+def stagedFiles(sheet) {
+    return pathColumn(sheet)
+        .collectEntries { row, path -> [row, resolve(path, sheet)] }
+        .findAll { _row, found -> found != null }
+}
+
+// Row number -> what the column `path` says. Rows are counted as `scmodal validate` does: blank ones are not. What is
+// wrong with the sheet is for VALIDATE to tell.
+def pathColumn(sheet) {
+    def first = sheet.readLines().find { line -> line.trim() } ?: ''
+    def separator = [',', '\t', ';'].max { character -> first.count(character) }
+    def lines = sheet.size() ? sheet.splitCsv(sep: separator, quote: '"', strip: true) : []
+    def rows = lines.findAll { fields -> fields.any { field -> field?.trim() } }
+    if (!rows) {
+        return [:]
+    }
+    def column = rows[0].findIndexOf { name -> name?.replace('\uFEFF', '')?.trim()?.toLowerCase() == 'path' }
+    return column < 0 ? [:] : rows.withIndex().drop(1).collectEntries { fields, row -> [row, fields[column]?.trim()] }.findAll { _row, path -> path }
+}
+
+// A path relative to the samplesheet's folder, else to the launch folder; null if there is no such file here.
+def resolve(path, sheet) {
+    if (path ==~ /^[A-Za-z][A-Za-z0-9+.-]*:\/\/.*/) {
+        return file(path)
+    }
+    def candidates = path.startsWith('/') ? [file(path)] : [sheet.parent.resolve(path), workflow.launchDir.resolve(path)]
+    return candidates.find { candidate -> candidate.exists() }
+}
+
+// One item for each modality of each sample in a checked samplesheet.
+def modalityItems(csv, sheet, options) {
+    def rows = csv.splitCsv(header: true, quote: '"')
+    def modalities = rows.groupBy { row -> row.sample }.collectEntries { id, own -> [id, own.collect { row -> row.modality }.unique().size()] }
+    return rows
+        .groupBy { row -> [row.sample, row.modality] }
+        .collect { key, own ->
+            def meta = [
+                id: key[0],
+                modality: key[1],
+                order: own[0].order as Integer,
+                n_modalities: modalities[key[0]],
+                label_key: own[0].label_key ?: options.label_key ?: '',
+                batch_key: own[0].batch_key ?: options.batch_key ?: '',
+            ]
+            def files = own.collect { row -> resolve(row.path, sheet) ?: error("Samplesheet ${sheet}: ${row.path} was not found") }
+            [meta, files]
+        }
+}

@@ -1,0 +1,70 @@
+"""Fixtures of the tests that drive the real nextflow: one launcher, one real run shared by all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+TESTDATA = REPO / "assets" / "testdata"
+
+
+@dataclass
+class Run:
+    """A finished nextflow command."""
+
+    folder: Path
+    code: int
+    text: str
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """Status of every task by its name, from the trace of the last run into `out`."""
+        lines = (self.folder / "out" / "pipeline_info" / "trace.txt").read_text().splitlines()
+        header = lines[0].split("\t")
+        rows = [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
+        return {row["name"].removeprefix("SCMODAL:").removeprefix("SAMPLESHEET:"): row["status"] for row in rows}
+
+    def published(self) -> set[str]:
+        """Files in `out`, less those that Nextflow writes about the run itself."""
+        out = self.folder / "out"
+        return {
+            str(path.relative_to(out))
+            for path in out.rglob("*")
+            if path.is_file() and "pipeline_info" not in path.parts
+        }
+
+
+def nextflow(folder: Path, *arguments: str, timeout: int = 1200) -> Run:
+    """Run nextflow in `folder`, which also gets the work folder; the output comes back as one text."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("NXF_")}
+    env |= {"NXF_ANSI_LOG": "false", "NXF_WORK": str(folder / "work")}
+    done = subprocess.run(
+        [str(REPO / "scripts" / "nextflow.sh"), *arguments],
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Run(folder, done.returncode, done.stdout)
+
+
+def pipeline(folder: Path, *arguments: str, **options: int) -> Run:
+    """Run this pipeline with `--outdir out`."""
+    return nextflow(folder, "run", str(REPO), "--outdir", "out", *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One real run of `-profile test`, launched from a folder with a space in its name."""
+    run = pipeline(tmp_path_factory.mktemp("a real run"), "-profile", "test")
+    assert run.code == 0, run.text
+    return run

@@ -1,0 +1,22 @@
+"""The .nf.test files, where nf-test is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from .conftest import REPO
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+
+def test_nf_test_files() -> None:
+    program = shutil.which("nf-test")
+    if program is None:
+        pytest.skip("nf-test is not on PATH; the other tests in this folder run the same processes with plain nextflow")
+    path = f"{REPO / '.tools' / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run([program, "test"], cwd=REPO, env=os.environ | {"PATH": path}, check=False)
+    assert done.returncode == 0

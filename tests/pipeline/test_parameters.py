@@ -1,0 +1,121 @@
+"""Parameters: configuration, schema, help and checks agree."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scmodal import __version__
+
+from .conftest import REPO, nextflow, pipeline
+
+pytestmark = pytest.mark.pipeline
+
+
+def schema() -> dict[str, dict]:
+    """Name -> entry of nextflow_schema.json."""
+    groups = json.loads((REPO / "nextflow_schema.json").read_text())["$defs"].values()
+    return {name: entry for group in groups for name, entry in group["properties"].items()}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The configuration as nextflow resolves it."""
+    run = nextflow(tmp_path_factory.mktemp("config"), "config", "-flat", str(REPO))
+    assert run.code == 0, run.text
+    return run.text
+
+
+def config_value(text: str, name: str) -> str | None:
+    """A value of the flat configuration, as written there without quotes; None where it is null."""
+    found = re.search(rf"^{re.escape(name)} = (.*)$", text, re.MULTILINE)
+    assert found, f"{name} is not in the configuration"
+    return None if found[1] == "null" else found[1].strip("'\"")
+
+
+def test_schema_equals_config(config: str) -> None:
+    in_config = set(re.findall(r"^params\.(\w+) = ", config, re.MULTILINE))
+    assert in_config == set(schema())
+    for name, entry in schema().items():
+        default = entry.get("default")
+        expected = None if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        assert config_value(config, f"params.{name}") == expected, name
+
+
+def test_every_parameter_is_explained() -> None:
+    usage = (REPO / "docs" / "usage.md").read_text()
+    for name, entry in schema().items():
+        assert entry["description"].strip()
+        assert f"`--{name}`" in usage, f"docs/usage.md does not name --{name}"
+
+
+def test_versions_agree(config: str) -> None:
+    assert config_value(config, "manifest.version") == __version__
+    assert config_value(config, "params.container").endswith(f":{__version__}")
+    for module in REPO.glob("modules/nf-scmodal/scmodal/*/main.nf"):
+        assert f"scmodal:{__version__}'" in module.read_text(), module
+
+
+@pytest.mark.parametrize(
+    "profile", ["docker", "podman", "singularity", "apptainer", "conda", "gpu", "test", "test_full"]
+)
+def test_profiles_resolve(profile: str, tmp_path: Path) -> None:
+    run = nextflow(tmp_path, "config", "-flat", "-profile", profile, str(REPO))
+    assert run.code == 0, run.text
+    expected = {"gpu": "params.use_gpu = true", "test": "params.paired = true", "test_full": "params.seeds = 3"}
+    assert expected.get(profile, f"{profile}.enabled = true") in run.text
+
+
+@pytest.mark.parametrize(
+    ("profile", "executor"), [("slurm", "slurm"), ("awsbatch", "awsbatch"), ("googlebatch", "google-batch")]
+)
+def test_cluster_and_cloud_profiles_resolve(profile: str, executor: str, tmp_path: Path) -> None:
+    run = nextflow(tmp_path, "config", "-flat", "-profile", profile, str(REPO))
+    assert run.code == 0, run.text
+    assert f"process.executor = '{executor}'" in run.text
+
+
+def test_help_names_every_parameter(tmp_path: Path) -> None:
+    run = nextflow(tmp_path, "run", str(REPO), "--help")
+    assert run.code == 0, run.text
+    for name, entry in schema().items():
+        assert re.search(rf"^  --{name} +{re.escape(entry['description'])}", run.text, re.MULTILINE), name
+
+
+def test_wrong_parameters_are_told_all_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = nextflow(
+        tmp_path,
+        *("run", str(REPO), "--inputt", "x.csv", "--n-top-genes", "5", "--seeds", "0", "--preset", "papr"),
+        *("--device", "gpu", "--set", "nonsense", "--steps", "many", "--outdir", "file/below"),
+    )
+    assert run.code != 0
+    for text in (
+        "--inputt is no parameter of this pipeline; did you mean --input?",
+        "did you mean --n_top_genes?",
+        "--input is missing",
+        "--seeds 0: must be at least 1",
+        "--preset papr: must be one of default, paper",
+        "--device gpu: must be auto, cpu, mps, cuda or cuda:1",
+        "--set nonsense: must look like name=value,name=value",
+        "--steps many: must be a whole number",
+        "--outdir file/below: no folder can be made there",
+    ):
+        assert text in run.text, run.text
+    assert "Submitted process" not in run.text
+
+
+def test_missing_samplesheet(tmp_path: Path) -> None:
+    run = pipeline(tmp_path, "--input", "nowhere.csv")
+    assert run.code != 0
+    assert "nowhere.csv" in run.text
+
+
+def test_lint(tmp_path: Path) -> None:
+    places = ("main.nf", "nextflow.config", "conf", "workflows", "subworkflows", "modules")
+    run = nextflow(tmp_path, "lint", *(str(REPO / place) for place in places))
+    assert run.code == 0, run.text
+    assert "had no errors" in run.text

@@ -1,0 +1,86 @@
+"""`-profile test` for real, checked by content."""
+
+from __future__ import annotations
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from .conftest import Run, pipeline
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+
+def test_everything_is_published(real_run: Run) -> None:
+    files = real_run.published()
+    expected = {
+        *("pbmc/preprocess/rna.h5ad", "pbmc/preprocess/protein.h5ad"),
+        *("pbmc/link/links.tsv", "pbmc/link/coverage.tsv", "pbmc/link/coverage.json"),
+        *("pbmc/integrate/integrated.h5mu", "pbmc/integrate/embedding.parquet", "pbmc/integrate/history.parquet"),
+        *("pbmc/integrate/metrics.json", "pbmc/integrate/model/model.json", "pbmc/integrate/model/weights.safetensors"),
+        *("pbmc/impute/rna_to_protein.h5ad", "pbmc/impute/protein_to_rna.h5ad"),
+        *("pbmc/transfer/rna_to_protein.labels.tsv", "pbmc/transfer/protein_to_rna.labels.tsv"),
+        *("pbmc/evaluate/metrics.json", "report/pbmc.html"),
+    }
+    assert expected <= files
+    assert {path for path in files - expected if not path.startswith("multiqc/")} == set()
+    assert any(path.startswith("multiqc/") for path in files)
+
+
+def test_prepared_data(real_run: Run) -> None:
+    rna = ad.read_h5ad(real_run.folder / "out/pbmc/preprocess/rna.h5ad")
+    assert rna.n_obs == 1200
+    assert "counts" in rna.layers
+    assert rna.uns["scmodal"]["modality"] == "rna"
+    assert rna.uns["scmodal"]["label_key"] == "celltype"
+
+
+def test_latent_space(real_run: Run) -> None:
+    table = pd.read_parquet(real_run.folder / "out/pbmc/integrate/embedding.parquet")
+    assert list(table.columns) == ["cell", "modality", *(f"scmodal_{i}" for i in range(20))]
+    assert table["modality"].value_counts().to_dict() == {"rna": 1200, "protein": 1200}
+    assert np.isfinite(table.filter(like="scmodal_").to_numpy()).all()
+
+
+def test_labels_and_imputed_features(real_run: Run) -> None:
+    labels = pd.read_csv(real_run.folder / "out/pbmc/transfer/rna_to_protein.labels.tsv", sep="\t")
+    assert list(labels.columns) == ["cell", "label", "confidence", "second_label"]
+    assert len(labels) == 1200
+    assert labels["confidence"].between(0, 1).all()
+    imputed = ad.read_h5ad(real_run.folder / "out/pbmc/impute/rna_to_protein.h5ad")
+    assert imputed.n_obs == 1200
+    assert imputed.n_vars > 200
+    assert "scaled" in imputed.layers
+
+
+def test_metrics_are_in_their_bands(real_run: Run) -> None:
+    metrics = json.loads((real_run.folder / "out/pbmc/evaluate/metrics.json").read_text())
+    assert metrics["n_cells"] == {"rna": 1200, "protein": 1200}
+    assert metrics["n_pairs"] == 800
+    for direction in ("rna_to_protein", "protein_to_rna"):
+        assert metrics["label_transfer"][direction]["accuracy"] > 0.75
+    assert metrics["foscttm"]["rna|protein"] < 0.2
+    assert metrics["imputation"]["rna_to_protein"]["pearson_mean"] > 0.3
+
+
+def test_report(real_run: Run) -> None:
+    page = (real_run.folder / "out/report/pbmc.html").read_text()
+    assert "pbmc" in page
+    assert "n_top_genes" in page
+    assert real_run.text.count("report/pbmc.html") == 1
+
+
+def test_resume_repeats_nothing(real_run: Run) -> None:
+    again = pipeline(real_run.folder, "-profile", "test", "-resume")
+    assert again.code == 0, again.text
+    assert set(again.trace.values()) == {"CACHED"}
+
+
+def test_a_late_parameter_does_not_train_again(real_run: Run) -> None:
+    later = pipeline(real_run.folder, "-profile", "test", "-resume", "--neighbours", "5")
+    assert later.code == 0, later.text
+    repeated = {name.split()[0] for name, status in later.trace.items() if status != "CACHED"}
+    assert repeated == {"TRANSFER", "REPORT"}

@@ -1,0 +1,82 @@
+"""The shape of the workflow: samples, seeds, directions, published names and -resume, without computing anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import TESTDATA, pipeline
+
+pytestmark = pytest.mark.pipeline
+
+SHEET = f"""\
+path,sample,modality,label_key
+{TESTDATA / "rna.h5ad"},s1,rna,celltype
+{TESTDATA / "adt.h5ad"},s1,protein,
+{TESTDATA / "rna.h5ad"},s.2,rna,celltype
+
+{TESTDATA / "adt.h5ad"},s.2,protein,celltype
+"""
+
+
+def step_files(sample: str, seed: str, labelled: list[str]) -> set[str]:
+    """What one seed of a sample publishes."""
+    run = ["integrated.h5mu", "embedding.parquet", "history.parquet", "metrics.json"]
+    return {
+        *(f"{sample}/integrate{seed}/{name}" for name in [*run, "model/model.json", "model/weights.safetensors"]),
+        *(f"{sample}/impute{seed}/{direction}.h5ad" for direction in ("rna_to_protein", "protein_to_rna")),
+        *(f"{sample}/transfer{seed}/{direction}.labels.tsv" for direction in labelled),
+        f"{sample}/evaluate{seed}/metrics.json",
+    }
+
+
+def sample_files(sample: str) -> set[str]:
+    """What a sample publishes once."""
+    return {
+        *(f"{sample}/preprocess/{modality}.h5ad" for modality in ("rna", "protein")),
+        *(f"{sample}/link/{name}" for name in ("links.tsv", "coverage.tsv", "coverage.json")),
+        f"report/{sample}.html",
+        f"multiqc/{sample}_mqc.json",
+    }
+
+
+def test_two_samples_two_seeds_and_resume(tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text(SHEET)
+    arguments = ("--input", "sheet.csv", "--seeds", "2", "--seed", "4", "-stub-run")
+    run = pipeline(tmp_path, *arguments)
+    assert run.code == 0, run.text
+    both = ["rna_to_protein", "protein_to_rna"]
+    expected = sample_files("s1") | sample_files("s.2")
+    for seed in ("/seed_4", "/seed_5"):
+        expected |= step_files("s1", seed, both[:1]) | step_files("s.2", seed, both)
+    assert run.published() == expected
+    assert {name.split()[0] for name in run.trace} == {
+        *("VALIDATE", "PREPROCESS", "LINK", "INTEGRATE", "IMPUTE", "TRANSFER", "EVALUATE", "REPORT")
+    }
+    versions = (tmp_path / "out" / "pipeline_info" / "versions.yml").read_text()
+    assert "INTEGRATE:\n  scmodal: " in versions
+    for name in ("report.html", "timeline.html", "dag.mmd"):
+        assert (tmp_path / "out" / "pipeline_info" / name).stat().st_size > 0
+
+    again = pipeline(tmp_path, *arguments, "-resume")
+    assert again.code == 0, again.text
+    assert set(again.trace.values()) == {"CACHED"}
+
+    # A later step's parameter repeats that step and what follows it, not the training.
+    later = pipeline(tmp_path, *arguments, "-resume", "--neighbours", "5", "--no_such", "1")
+    assert later.code != 0
+    fewer = pipeline(tmp_path, "--input", "sheet.csv", "--seed", "4", "-stub-run", "-resume")
+    assert fewer.code == 0, fewer.text
+    repeated = {name.split()[0] for name, status in fewer.trace.items() if status != "CACHED"}
+    assert repeated == {"REPORT"}
+    assert step_files("s1", "", both[:1]) <= fewer.published()
+
+
+def test_steps_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text(SHEET)
+    run = pipeline(tmp_path, "--input", "sheet.csv", "--impute", "false", "--transfer", "false", "-stub-run")
+    assert run.code == 0, run.text
+    steps = {name.split()[0] for name in run.trace}
+    assert not steps & {"IMPUTE", "TRANSFER"}
+    assert {"report/s1.html", "report/s.2.html"} <= run.published()

@@ -1,0 +1,114 @@
+"""The training loop: reproducible, and stopping where it cannot succeed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scmodal import training
+from scmodal.contracts import DataError
+from scmodal.inputs import EngineInput, Recipe
+from scmodal.presets import get_preset
+
+CPU = torch.device("cpu")
+
+
+def two_data_sets(n_a=120, n_b=90, p=30, q=12, m=8, seed=0):
+    """Data sets that share four states on `m` linked columns."""
+    rng = np.random.default_rng(seed)
+    loadings = rng.standard_normal((4, p)).astype(np.float32)
+    other = np.concatenate([loadings[:, :m], rng.standard_normal((4, q - m)).astype(np.float32)], axis=1)
+    made = []
+    for n, weights, name in ((n_a, loadings, "rna"), (n_b, other, "protein")):
+        states = rng.integers(0, 4, n)
+        x = weights[states] + 0.4 * rng.standard_normal((n, weights.shape[1])).astype(np.float32)
+        recipe = Recipe(name, [], np.zeros(0, np.float32), np.ones(0, np.float32), 10.0)
+        made.append(EngineInput(name, recipe, x.astype(np.float32), {0: x[:, :m].astype(np.float32)}))
+    return made
+
+
+def run(inputs, preset, seed=0):
+    data = training.make_data(inputs, preset, CPU)
+    state = training.make_state([item.x.shape[1] for item in inputs], preset, seed, CPU)
+    history, _ = training.train(state, data, preset)
+    return history, state, data
+
+
+@pytest.mark.parametrize("name", ["paper", "default"])
+def test_same_seed_same_bits_other_seed_other_run(name):
+    inputs, preset = two_data_sets(), get_preset(name, steps=12, batch_size=40)
+    first, state, _ = run(inputs, preset)
+    torch.manual_seed(99)
+    torch.rand(7)
+    again, other_state, _ = run(inputs, preset)
+    np.testing.assert_array_equal(first, again)
+    for a, b in zip(state.networks.parameters(), other_state.networks.parameters()):
+        assert torch.equal(a, b)
+    assert not np.array_equal(first, run(inputs, preset, seed=1)[0])
+
+
+def test_training_mixes_and_reconstructs():
+    preset = get_preset("default", steps=300, batch_size=60)
+    history, _, _ = run(two_data_sets(), preset)
+    column = training.HISTORY_COLUMNS.index
+    assert history[-20:, column("loss_autoencoder")].mean() < 0.6 * history[:5, column("loss_autoencoder")].mean()
+    assert history[-20:, column("loss_anchor")].mean() < 0.5 * history[:5, column("loss_anchor")].mean()
+    assert history[-20:, column("loss_discriminator")].mean() > 0.6 * training.FULL_MIXING
+    np.testing.assert_allclose(history[:, column("loss_gan")], -history[:, column("loss_discriminator")])
+
+
+def test_fewer_cells_than_the_batch_size_works_and_is_said():
+    preset = get_preset("paper", steps=3)
+    _, _, data = run(two_data_sets(n_b=60), preset)
+    assert data.batch_sizes == [120, 60]
+    assert data.n_neighbours == [7, 4]
+    assert len(data.messages) == 2
+    assert "protein has 60 cells, fewer than the batch size of 500" in data.messages[1]
+
+
+def test_batches_hold_matching_rows():
+    inputs = two_data_sets()
+    data = training.make_data(inputs, get_preset("paper", batch_size=30), CPU)
+    batch = training.draw_batch(data, torch.Generator().manual_seed(0))
+    for side in (0, 1):
+        expected = torch.nn.functional.normalize(batch.x[side][:, :8], dim=1)
+        torch.testing.assert_close(batch.linked[0][side], expected)
+
+
+def test_dropout_keeps_the_mean_and_drops_the_share():
+    x = torch.ones(200, 200)
+    dropped = training.drop_inputs(x, 0.25, torch.Generator().manual_seed(0))
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
+    assert training.drop_inputs(x, 0.0, torch.Generator()) is x
+
+
+def history_rows(n_anchors, value=1.0):
+    rows = np.full((training.CHECK_EVERY, len(training.HISTORY_COLUMNS)), value, np.float32)
+    rows[:, training.HISTORY_COLUMNS.index("n_anchors")] = n_anchors
+    return rows
+
+
+def test_a_run_without_anchors_stops_with_a_mend():
+    with pytest.raises(DataError, match="not a single anchor"):
+        training.check_health(history_rows(0), 50)
+    training.check_health(history_rows(3), 50)
+
+
+def test_divergence_stops_and_names_the_term():
+    inputs, preset = two_data_sets(), get_preset("paper", steps=60, batch_size=40)
+    inputs[0].x[:] = 1e30
+    with pytest.raises(DataError, match="loss_autoencoder"):
+        run(inputs, preset)
+
+
+def test_three_data_sets_use_every_adjacent_pair():
+    first, second = two_data_sets()
+    third = EngineInput("cytometry", first.recipe, second.x[:50, :9].copy(), {1: second.x[:50, :8].copy()})
+    second.linked[1] = second.linked[0]
+    preset = get_preset("paper", steps=4, batch_size=40)
+    _, state, _ = run([first, second, third], preset)
+    assert len(state.networks.discriminators) == 2
+    assert len(state.networks.encoders) == 3
+    assert all(torch.isfinite(p).all() for p in state.networks.parameters())

@@ -1,0 +1,135 @@
+/*
+ * From a samplesheet to one latent space, labels, imputed features and a report for each sample.
+ *
+ *   samplesheet ─ PREPROCESS ─┬─ LINK ─ INTEGRATE ─┬─ IMPUTE ───┐
+ *                             └────────────┘       ├─ TRANSFER ─┼─ REPORT
+ *                                                  └─ EVALUATE ─┘
+ *
+ * A `sample` is one integration. Everything after INTEGRATE is done once for each seed.
+ */
+
+include { SAMPLESHEET } from '../subworkflows/local/samplesheet'
+include { PREPROCESS  } from '../modules/nf-scmodal/scmodal/preprocess'
+include { LINK        } from '../modules/nf-scmodal/scmodal/link'
+include { INTEGRATE   } from '../modules/nf-scmodal/scmodal/integrate'
+include { IMPUTE      } from '../modules/nf-scmodal/scmodal/impute'
+include { TRANSFER    } from '../modules/nf-scmodal/scmodal/transfer'
+include { EVALUATE    } from '../modules/nf-scmodal/scmodal/evaluate'
+include { REPORT      } from '../modules/nf-scmodal/scmodal/report'
+
+workflow SCMODAL {
+    take:
+    sheet      // path: sample, modality, path, label_key, batch_key
+    table      // path: the user's own links, or []
+    seeds      // list of integers
+    parameters // path: JSON of the parameters, for the report
+    options    // map: impute, transfer, label_key, batch_key, validate_files, outdir
+
+    main:
+    // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
+    SAMPLESHEET(sheet, options)
+    PREPROCESS(SAMPLESHEET.out.modalities, table)
+
+    // One item for each sample, its modalities in the order of the samplesheet, which is that of the chain:
+    // [[id, modalities: [rna, protein], label_keys: [rna: 'celltype']], [rna.h5ad, protein.h5ad]].
+    prepared = PREPROCESS.out.h5ad
+        .map { meta, h5ad -> [groupKey(meta.id, meta.n_modalities), meta, h5ad] }
+        .groupTuple()
+        .map { _id, metas, h5ads -> sampleOf(metas, h5ads) }
+
+    LINK(prepared, table)
+
+    // One item for each sample and seed: [[id, modalities, label_keys, seed], [h5ads], links].
+    INTEGRATE(
+        prepared
+            .join(LINK.out.links)
+            .combine(channel.fromList(seeds))
+            .map { meta, h5ads, links, seed -> [meta + [seed: seed], h5ads, links] }
+    )
+
+    // One item for each sample, seed and directed pair of modalities: [[…, from, to], h5ad of `from`, model].
+    directed = INTEGRATE.out.model
+        .map { meta, model -> [meta - [seed: meta.seed], meta, model] }
+        .combine(prepared, by: 0)
+        .flatMap { _sample, meta, model, h5ads ->
+            directions(meta).collect { from, to -> [meta + [from: from, to: to], h5ads[meta.modalities.indexOf(from)], model] }
+        }
+    IMPUTE(directed.filter { options.impute })
+
+    // Labels go from a modality that has them to every other one: [[…, from, to, label_key], integrated.h5mu].
+    labelled = INTEGRATE.out.integrated.flatMap { meta, h5mu ->
+        labelDirections(meta).collect { from, to -> [meta + [from: from, to: to, label_key: meta.label_keys[from]], h5mu] }
+    }
+    TRANSFER(labelled.filter { options.transfer })
+    EVALUATE(INTEGRATE.out.run)
+
+    // All that belongs to one sample, each file with its kind and seed; the size is known, so no sample waits for another.
+    results = channel.empty()
+        .mix(
+            LINK.out.coverage.map { meta, tsv -> [meta, 'coverage', tsv] },
+            INTEGRATE.out.run.map { meta, run -> [meta, 'runs', run] },
+            EVALUATE.out.json.map { meta, json -> [meta, 'metrics', json] },
+            IMPUTE.out.h5ad.map { meta, h5ad -> [meta, 'imputed', h5ad] },
+            TRANSFER.out.labels.map { meta, tsv -> [meta, 'labels', tsv] },
+        )
+        .map { meta, kind, result -> [groupKey(meta.id, nResults(meta, seeds.size(), options)), [kind: kind, order: resultOrder(meta), result: result]] }
+        .groupTuple()
+        .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed'].collect { kind -> ofKind(items, kind) } }
+    REPORT(results, parameters)
+
+    // One file that names every tool and its version.
+    channel.topic('versions')
+        .map { process, tool, version -> "${process.tokenize(':').last()}:\n  ${tool}: ${version}\n" }
+        .unique()
+        .collectFile(name: 'versions.yml', storeDir: "${options.outdir}/pipeline_info", sort: true)
+
+    // Plain names: `name = value` under `emit:` is lost by the strict parser of 25.04.0.
+    integrated = INTEGRATE.out.integrated
+    metrics = EVALUATE.out.json
+    report = REPORT.out.html
+
+    emit:
+    integrated // [[id, modalities, label_keys, seed], integrated.h5mu]
+    metrics    // [[id, modalities, label_keys, seed], metrics.json]
+    report     // [[id], html]
+}
+
+// One sample from its modalities, ordered as in the samplesheet.
+def sampleOf(metas, h5ads) {
+    def ordered = [metas, h5ads].transpose().sort { pair -> pair[0].order }
+    def labelled = ordered.findAll { meta, _h5ad -> meta.label_key }
+    return [
+        [
+            id: ordered[0][0].id,
+            modalities: ordered.collect { meta, _h5ad -> meta.modality },
+            label_keys: labelled.collectEntries { meta, _h5ad -> [meta.modality, meta.label_key] },
+        ],
+        ordered.collect { _meta, h5ad -> h5ad },
+    ]
+}
+
+// Every [from, to] of a sample's modalities.
+def directions(meta) {
+    return [meta.modalities, meta.modalities].combinations().findAll { from, to -> from != to }
+}
+
+// Those whose source has labels.
+def labelDirections(meta) {
+    return directions(meta).findAll { from, _to -> meta.label_keys[from] }
+}
+
+// How many files make a sample's report: its coverage and, for each seed, run, metrics, imputed features and labels.
+def nResults(meta, n_seeds, options) {
+    def imputed = options.impute ? directions(meta).size() : 0
+    def labels = options.transfer ? labelDirections(meta).size() : 0
+    return 1 + n_seeds * (2 + imputed + labels)
+}
+
+// Sorts a sample's files the same way in every run: by seed, then by direction.
+def resultOrder(meta) {
+    return String.format('%06d %s %s', meta.seed ?: 0, meta.from ?: '', meta.to ?: '')
+}
+
+def ofKind(items, kind) {
+    return items.findAll { item -> item.kind == kind }.sort { item -> item.order }.collect { item -> item.result }
+}
