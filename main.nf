@@ -16,8 +16,8 @@ workflow {
         log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (preset ${params.preset}, ${params.seeds} seed${params.seeds > 1 ? 's' : ''})")
 
         SCMODAL(
-            file(params.input, checkIfExists: true),
-            params.links ? file(params.links, checkIfExists: true) : [],
+            file(params.input, checkIfExists: true, glob: false),
+            params.links ? file(params.links, checkIfExists: true, glob: false) : [],
             seedList(params),
             parametersFile(params),
             params,

@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ LATENT_KEY = "X_scmodal"
 ENCODE_CHUNK = 8192
 N_QUANTILES = 201
 
-Data = MuData | Mapping[str, AnnData] | Sequence[AnnData]
+Data: TypeAlias = MuData | Mapping[str, AnnData] | Sequence[AnnData]
 
 
 def software_versions() -> dict[str, str]:

@@ -33,6 +33,8 @@ class Preset:
     batch_size: int = 500
     """Cells drawn (with replacement) from every data set in a step; a smaller data set gives all it has."""
     learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-3
+    """Learning rate at the last step; it changes linearly from the first."""
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 1e-3
@@ -80,9 +82,11 @@ PRESETS: dict[str, Preset] = {
         init_std=0.03,
         steps=1500,
         batch_size=300,
+        final_learning_rate=1e-5,
         discriminator_updates=2,
         smoothing=0.8,
         input_dropout=0.5,
+        dropout_half_width=30.0,
         weight_anchor=10.0,
         weight_gan=0.3,
     ),

@@ -69,7 +69,7 @@ def embedding_table(model: ScModal, adatas: Sequence[AnnData]) -> pd.DataFrame:
 
 def training_summary(model: ScModal) -> dict[str, Any]:
     """What training did, in numbers (``metrics.json`` of an integration)."""
-    from scmodal.training import FULL_MIXING
+    from scmodal.training import FULL_MIXING, HISTORY_COLUMNS
 
     assert model.history is not None
     assert model.links is not None
@@ -80,7 +80,9 @@ def training_summary(model: ScModal) -> dict[str, Any]:
         "preset": model.preset.name,
         "seed": model.seed,
         "n_links": len(model.links),
-        "final_losses": {k.removeprefix("loss_"): float(v) for k, v in final.items() if k.startswith("loss_")},
+        "final_losses": {
+            name.removeprefix("loss_"): float(final[name]) for name in HISTORY_COLUMNS if name.startswith("loss_")
+        },
         "anchors_per_batch": float(model.history["n_anchors"].mean()),
         "steps_without_anchors": float((model.history["n_anchors"] == 0).mean()),
         "discriminator_mixing": float(final["loss_discriminator"] / (FULL_MIXING * n_pairs)),

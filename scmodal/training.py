@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scmodal.anchors import mutual_neighbours, unit_rows
 from scmodal.contracts import DataError
@@ -108,16 +110,20 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
 def make_state(widths: Sequence[int], preset: Preset, seed: int, device: torch.device) -> TrainingState:
     """Networks at their start, both optimisers and the random stream of a seed."""
     networks = Networks(widths, preset, seed).to(device)
-    settings = {
-        "lr": preset.learning_rate,
-        "betas": (preset.beta1, preset.beta2),
-        "weight_decay": preset.weight_decay,
-        "fused": device.type in {"cpu", "cuda"},
-    }
+
+    def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
+        return torch.optim.Adam(
+            parameters,
+            lr=preset.learning_rate,
+            betas=(preset.beta1, preset.beta2),
+            weight_decay=preset.weight_decay,
+            fused=device.type in {"cpu", "cuda"},
+        )
+
     return TrainingState(
         networks=networks,
-        optimiser=torch.optim.Adam([*networks.encoders.parameters(), *networks.generators.parameters()], **settings),
-        discriminator_optimiser=torch.optim.Adam(networks.discriminators.parameters(), **settings),
+        optimiser=adam([*networks.encoders.parameters(), *networks.generators.parameters()]),
+        discriminator_optimiser=adam(networks.discriminators.parameters()),
         generator=torch.Generator(device).manual_seed(seed),
     )
 
@@ -162,12 +168,9 @@ def update_discriminators(state: TrainingState, z: Sequence[Tensor], preset: Pre
         state.discriminator_optimiser.step()
 
 
-def sum_terms(terms: object) -> Tensor:
-    """Sum of an iterable of scalar tensors, starting from the first (no zero on the wrong device)."""
-    first, *others = terms  # type: ignore[misc]
-    for other in others:
-        first = first + other
-    return first
+def sum_terms(terms: Iterable[Tensor]) -> Tensor:
+    """Sum of scalar tensors, starting from the first (no zero on the wrong device)."""
+    return functools.reduce(operator.add, terms)
 
 
 def encoder_losses(
@@ -213,6 +216,15 @@ def encoder_losses(
     return terms
 
 
+def set_learning_rate(state: TrainingState, preset: Preset) -> None:
+    """Learning rate of the coming step: a straight line from the preset's first to its final one."""
+    done = state.step / preset.steps
+    rate = preset.learning_rate + (preset.final_learning_rate - preset.learning_rate) * done
+    for optimiser in (state.optimiser, state.discriminator_optimiser):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+
+
 def train_step(state: TrainingState, data: TrainingData, preset: Preset, record: Tensor) -> None:
     """One step: draw a batch, update the discriminators, then encoders and generators.
 
@@ -221,10 +233,12 @@ def train_step(state: TrainingState, data: TrainingData, preset: Preset, record:
     record
         Row of the history (len(HISTORY_COLUMNS),) on the training device, filled in place.
     """
+    set_learning_rate(state, preset)
     networks = state.networks
     batch = draw_batch(data, state.generator)
     z = [
-        encoder(drop_inputs(x, preset.input_dropout, state.generator)) for encoder, x in zip(networks.encoders, batch.x)
+        encoder(drop_inputs(x, dropout_share(preset, x.shape[1]), state.generator))
+        for encoder, x in zip(networks.encoders, batch.x)
     ]
     update_discriminators(state, z, preset)
     anchors = [

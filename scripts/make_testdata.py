@@ -30,8 +30,8 @@ README = """\
 `rna.h5ad` (1,200 cells x 500 genes) and `adt.h5ad` (1,200 cells x 224 surface proteins): raw counts of human blood
 cells by CITE-seq, a subset of the data of Hao et al. 2021 ("Integrated analysis of multimodal single-cell data", Cell
 184, 3573-3587). 800 cells are in both files under the same name, 400 only in the first and 400 only in the second.
-`obs` has `celltype` (8 types) and `batch` (4 batches). The samplesheet integrates the two files as if no cell were shared; the
-pairing is used only to measure the result.
+`obs` has `celltype` (8 types) and `batch` (4 batches). The samplesheet integrates the two files as if no cell were
+shared; the pairing is used only to measure the result.
 
 Origin: `quickstart_pbmc_mosaic.h5mu` in the Python package scmidas 0.3.0 (labomics/midas), which is under the MIT
 licence in `LICENSE-midas.txt`. `scripts/make_testdata.py` makes these files from that package.
@@ -59,11 +59,9 @@ def small(adata: ad.AnnData) -> ad.AnnData:
     if counts.data.min() < 0 or counts.data.max() > np.iinfo(np.uint16).max or (counts.data % 1).any():
         raise SystemExit("the file in the wheel does not hold counts")
     obs = pd.DataFrame({key: adata.obs[key].astype(str).astype("category") for key in ("celltype", "batch")})
+    parts = (counts.data.astype(np.uint16), counts.indices.astype(np.int32), counts.indptr.astype(np.int32))
     return ad.AnnData(
-        sp.csr_matrix(
-            (counts.data.astype(np.uint16), counts.indices.astype(np.int32), counts.indptr.astype(np.int32)),
-            counts.shape,
-        ),
+        sp.csr_matrix(parts, counts.shape),
         obs=obs.set_axis(adata.obs_names.astype(str)),
         var=pd.DataFrame(index=adata.var_names.astype(str)),
     )

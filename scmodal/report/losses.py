@@ -35,6 +35,7 @@ def training_section(data: ReportData) -> Section:
                 found.append(curve)
         return [c for c in found if len(c.x)]
 
+    n_pairs = data.n_pairs_of_modalities
     panels = []
     for term in LOSS_TERMS:
         drawn = lines(term.column)
@@ -46,8 +47,8 @@ def training_section(data: ReportData) -> Section:
             drawn,
             x_label="step",
             log=log,
-            reference=TWO_LN_TWO * data.n_pairs_of_modalities if is_discriminator else None,
-            reference_text="fully mixed: 2 ln 2" if is_discriminator else "",
+            reference=TWO_LN_TWO * n_pairs if is_discriminator else None,
+            reference_text=f"fully mixed: {f'{n_pairs} × ' if n_pairs > 1 else ''}2 ln 2" if is_discriminator else "",
             from_zero=is_discriminator,
             describe=f"{term.title} loss over the training steps",
         )

@@ -39,7 +39,7 @@ class Run:
         }
 
 
-def nextflow(folder: Path, *arguments: str, timeout: int = 1200) -> Run:
+def nextflow(folder: Path, *arguments: str, timeout: int = 1800) -> Run:
     """Run nextflow in `folder`, which also gets the work folder; the output comes back as one text."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("NXF_")}
     env |= {"NXF_ANSI_LOG": "false", "NXF_WORK": str(folder / "work")}

@@ -27,7 +27,7 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
     assert run.code != 0
     for text in ("rnaa", "gone.h5ad", "bad name", "cell_type", "celltype", "broken.h5ad"):
         assert text in run.text, run.text
-    assert run.trace == {"VALIDATE (sheet)": "FAILED"}
+    assert run.trace == {"VALIDATE (samplesheet)": "FAILED"}
     assert "exit status:\n  2" in run.text
     assert run.published() == set()
 

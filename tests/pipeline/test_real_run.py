@@ -84,3 +84,16 @@ def test_a_late_parameter_does_not_train_again(real_run: Run) -> None:
     assert later.code == 0, later.text
     repeated = {name.split()[0] for name, status in later.trace.items() if status != "CACHED"}
     assert repeated == {"TRANSFER", "REPORT"}
+
+
+def test_a_gpu_asked_for_and_missing(real_run: Run) -> None:
+    """`task.accelerator` alone makes INTEGRATE ask for CUDA; without one it stops at once and says the mend."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    run = pipeline(real_run.folder, "-profile", "test,gpu", "-resume")
+    assert run.code != 0
+    assert {name for name, status in run.trace.items() if status == "FAILED"} == {"INTEGRATE (pbmc seed 0)"}
+    assert "--device cuda" in run.text
+    assert "exit status (2)" in run.text

@@ -63,9 +63,7 @@ def test_two_samples_two_seeds_and_resume(tmp_path: Path) -> None:
     assert again.code == 0, again.text
     assert set(again.trace.values()) == {"CACHED"}
 
-    # A later step's parameter repeats that step and what follows it, not the training.
-    later = pipeline(tmp_path, *arguments, "-resume", "--neighbours", "5", "--no_such", "1")
-    assert later.code != 0
+    # One seed of the two: only the report has to be made again.
     fewer = pipeline(tmp_path, "--input", "sheet.csv", "--seed", "4", "-stub-run", "-resume")
     assert fewer.code == 0, fewer.text
     repeated = {name.split()[0] for name, status in fewer.trace.items() if status != "CACHED"}

@@ -379,7 +379,7 @@ def test_training_curves(html: str) -> None:
         "autoencoder (log)",
         "latent cycle (log)",
         "geometry",
-        "total",
+        "total (log)",
         "anchors per batch",
     ):
         assert f"<h4>{title}</h4>" in html
@@ -556,3 +556,21 @@ def test_size_stays_small_with_many_cells(tmp_path: Path, monkeypatch: pytest.Mo
     html = given.build(tmp_path / "pbmc.html")
     assert "20,000 of 24,000 cells are drawn" in html
     assert len(html.encode()) < 2_000_000
+
+
+def test_chain_of_three_modalities(tmp_path: Path) -> None:
+    given = make_inputs(tmp_path)
+    mdata = mudata.read_h5mu(given.runs[0] / "integrated.h5mu")
+    three = mudata.MuData({**mdata.mod, "atac": mdata.mod["rna"].copy()})
+    three.uns["scmodal"] = {"modalities": ["protein", "rna", "atac"]}
+    write_h5mu(three, given.runs[0] / "integrated.h5mu")
+    write_json({"foscttm": {"protein|rna": 0.1, "rna|atac": 0.2}, "paired": True}, given.evaluations[0])
+    html = given.build(tmp_path / "pbmc.html")
+    text = Page(html).text
+    assert "protein + RNA + ATAC, 60 + 60 + 60 cells" in text
+    assert "FOSCTTM protein – RNA" in text
+    assert "FOSCTTM RNA – ATAC" in text
+    assert island(html, "latent")["groups"]["modality"]["names"] == ["protein", "RNA", "ATAC"]
+    assert "fully mixed: 2 × 2 ln 2" in text
+    # Losses are summed over pairs: with two pairs full mixing is at twice 2 ln 2.
+    assert "the discriminator’s loss is 46 % of that of full mixing" in text

@@ -106,7 +106,7 @@ def seedList(given) {
 }
 
 // A JSON file of the parameters that bear on the results. Its name comes from its content and it is written once, so
-// that it is the same input to the tasks of a resumed run.
+// that it is the same input to the tasks of a resumed run. A copy goes to pipeline_info.
 def parametersFile(given) {
     def noise = ['input', 'outdir', 'help', 'publish_dir_mode', 'container', 'use_gpu', 'validate_files']
     def kept = schemaEntries().keySet().findAll { name -> !(name in noise) && given[name] != null }
@@ -116,5 +116,8 @@ def parametersFile(given) {
         path.parent.mkdirs()
         path.text = json
     }
+    def published = file("${given.outdir}/pipeline_info/params.json")
+    published.parent.mkdirs()
+    published.text = json
     return path
 }

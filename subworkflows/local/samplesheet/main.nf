@@ -13,7 +13,7 @@ workflow SAMPLESHEET {
     // Files are staged beside the sheet so that every problem is told at once; one that is missing is left for
     // `scmodal validate` to name. `rows` are their row numbers.
     staged = options.validate_files ? stagedFiles(sheet) : [:]
-    VALIDATE([[id: sheet.baseName], sheet, staged.keySet() as List, staged.values() as List])
+    VALIDATE([[id: 'samplesheet'], sheet, staged.keySet() as List, staged.values() as List])
 
     modalities = VALIDATE.out.csv.flatMap { _meta, csv -> modalityItems(csv, sheet, options) }
 
@@ -45,9 +45,9 @@ def pathColumn(sheet) {
 // A path relative to the samplesheet's folder, else to the launch folder; null if there is no such file here.
 def resolve(path, sheet) {
     if (path ==~ /^[A-Za-z][A-Za-z0-9+.-]*:\/\/.*/) {
-        return file(path)
+        return file(path, glob: false)
     }
-    def candidates = path.startsWith('/') ? [file(path)] : [sheet.parent.resolve(path), workflow.launchDir.resolve(path)]
+    def candidates = path.startsWith('/') ? [file(path, glob: false)] : [sheet.parent.resolve(path), workflow.launchDir.resolve(path)]
     return candidates.find { candidate -> candidate.exists() }
 }
 
@@ -63,8 +63,8 @@ def modalityItems(csv, sheet, options) {
                 modality: key[1],
                 order: own[0].order as Integer,
                 n_modalities: modalities[key[0]],
-                label_key: own[0].label_key ?: options.label_key ?: '',
-                batch_key: own[0].batch_key ?: options.batch_key ?: '',
+                label_key: own.findResult { row -> row.label_key ?: null } ?: options.label_key ?: '',
+                batch_key: own.findResult { row -> row.batch_key ?: null } ?: options.batch_key ?: '',
             ]
             def files = own.collect { row -> resolve(row.path, sheet) ?: error("Samplesheet ${sheet}: ${row.path} was not found") }
             [meta, files]

@@ -24,7 +24,7 @@ process VALIDATE {
     stub:
     prefix = task.ext.prefix ?: "${meta.id}.validated"
     """
-    awk -F '[,\\t]' -v OFS=, '
+    awk -F '[,;\\t]' -v OFS=, '
         NR == 1 { for (i = 1; i <= NF; i++) column[\$i] = i; print "sample,modality,path,label_key,batch_key,order"; next }
         NF {
             sample = \$column["sample"]; modality = \$column["modality"]
