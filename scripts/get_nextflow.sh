@@ -29,13 +29,14 @@ new_enough() {
     [ -n "$version" ] && [ "$(printf '%s\n' "$oldest" "$version" | sort -V | head -n 1)" = "$oldest" ]
 }
 
-# Writes the launcher: the strict parser, no plugins and no network unless the caller says otherwise, then $1.
+# Writes the launcher: no plugins and no network unless the caller says otherwise, then $1. The strict parser (v2) stays
+# off where it is not the default: until 26.04 it leaves ext.args out of a task's hash (nextflow issue 6695), so that
+# -resume would give old results. `nextflow lint` uses it always.
 write_launcher() {
     mkdir -p "$tools/bin"
     cat >"$launcher.new" <<LAUNCHER
 #!/usr/bin/env bash
 # Made by scripts/get_nextflow.sh.
-export NXF_SYNTAX_PARSER=\${NXF_SYNTAX_PARSER:-v2}
 export NXF_OFFLINE=\${NXF_OFFLINE:-true} NXF_PLUGINS_DEFAULT=\${NXF_PLUGINS_DEFAULT:-false}
 if [ -z "\${NXF_ANSI_LOG:-}" ]; then [ -t 1 ] && export NXF_ANSI_LOG=true || export NXF_ANSI_LOG=false; fi
 $1

@@ -39,10 +39,15 @@ class Run:
         }
 
 
-def nextflow(folder: Path, *arguments: str, timeout: int = 1800) -> Run:
-    """Run nextflow in `folder`, which also gets the work folder; the output comes back as one text."""
+def nextflow(folder: Path, *arguments: str, parser: str | None = None, timeout: int = 1800) -> Run:
+    """Run nextflow in `folder`, which also gets the work folder; the output comes back as one text.
+
+    `parser` is v1 or v2 (strict), or that version's own choice.
+    """
     env = {key: value for key, value in os.environ.items() if not key.startswith("NXF_")}
     env |= {"NXF_ANSI_LOG": "false", "NXF_WORK": str(folder / "work")}
+    if parser is not None:
+        env["NXF_SYNTAX_PARSER"] = parser
     done = subprocess.run(
         [str(REPO / "scripts" / "nextflow.sh"), *arguments],
         cwd=folder,
@@ -57,9 +62,9 @@ def nextflow(folder: Path, *arguments: str, timeout: int = 1800) -> Run:
     return Run(folder, done.returncode, done.stdout)
 
 
-def pipeline(folder: Path, *arguments: str, **options: int) -> Run:
+def pipeline(folder: Path, *arguments: str, parser: str | None = None) -> Run:
     """Run this pipeline with `--outdir out`."""
-    return nextflow(folder, "run", str(REPO), "--outdir", "out", *arguments, **options)
+    return nextflow(folder, "run", str(REPO), "--outdir", "out", *arguments, parser=parser)
 
 
 @pytest.fixture(scope="session")

@@ -92,8 +92,8 @@ def test_a_gpu_asked_for_and_missing(real_run: Run) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    run = pipeline(real_run.folder, "-profile", "test,gpu", "-resume")
+    run = pipeline(real_run.folder, "-profile", "test,gpu", "--seed", "7", "-resume")
     assert run.code != 0
-    assert {name for name, status in run.trace.items() if status == "FAILED"} == {"INTEGRATE (pbmc seed 0)"}
+    assert {name for name, status in run.trace.items() if status == "FAILED"} == {"INTEGRATE (pbmc seed 7)"}
     assert "--device cuda" in run.text
     assert "exit status (2)" in run.text

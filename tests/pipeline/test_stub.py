@@ -71,9 +71,11 @@ def test_two_samples_two_seeds_and_resume(tmp_path: Path) -> None:
     assert step_files("s1", "", both[:1]) <= fewer.published()
 
 
-def test_steps_can_be_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parser", ["v1", "v2"])
+def test_steps_can_be_left_out(parser: str, tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text(SHEET)
-    run = pipeline(tmp_path, "--input", "sheet.csv", "--impute", "false", "--transfer", "false", "-stub-run")
+    arguments = ("--input", "sheet.csv", "--impute", "false", "--transfer", "false", "-stub-run")
+    run = pipeline(tmp_path, *arguments, parser=parser)
     assert run.code == 0, run.text
     steps = {name.split()[0] for name in run.trace}
     assert not steps & {"IMPUTE", "TRANSFER"}

@@ -130,7 +130,9 @@ def test_every_term_and_the_gradients_of_a_step(setting):
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 close(ours, theirs.double())
-    assert any(float(v.abs().max()) > 0 for v in torch.autograd.grad(plain["geometry"], parameters[0], retain_graph=True))
+    assert any(
+        float(v.abs().max()) > 0 for v in torch.autograd.grad(plain["geometry"], parameters[0], retain_graph=True)
+    )
 
 
 def test_the_adversarial_term_pulls_on_encoders_only(setting):
@@ -165,7 +167,7 @@ def test_discriminator_at_full_mixing_and_at_the_clamp():
 
 
 def test_discriminator_updates_leave_encoders_alone(setting):
-    preset, networks, batch = setting
+    preset, _networks, batch = setting
     state = training.make_state(WIDTHS, preset, 0, torch.device("cpu"))
     before = [p.clone() for p in state.networks.parameters()]
     z = [encoder(x) for encoder, x in zip(state.networks.encoders, batch.x)]

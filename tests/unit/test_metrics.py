@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scmodal.io import mudata_options
 from scmodal import metrics
 from scmodal.contracts import DataError, InputError
+from scmodal.io import mudata_options
 
 
 def naive_foscttm(a: np.ndarray, b: np.ndarray) -> float:

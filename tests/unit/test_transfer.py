@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scmodal.io import mudata_options
 from scmodal import transfer
 from scmodal.contracts import InputError
+from scmodal.io import mudata_options
 
 
 def test_vote_by_hand() -> None:

@@ -1,0 +1,204 @@
+"""The commands as a user types them: results, exit codes, and nothing left under a final name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scmodal import cli
+
+
+def run(*arguments: object) -> int:
+    """Exit code of a command."""
+    try:
+        cli.main([str(a) for a in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """Simulated data, prepared, linked and integrated by the commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    assert run("simulate", "--output", folder / "raw", "--cells", 200, "--genes", 150, "--proteins", 25) == 0
+    for name in ("rna", "protein"):
+        raw, out = folder / "raw" / f"{name}.h5ad", folder / f"{name}.h5ad"
+        options = ("--modality", name, "--label-key", "cell_type", "--output", out)
+        assert run("preprocess", "--input", raw, *options) == 0
+    both = ("--input", folder / "rna.h5ad", "--input", folder / "protein.h5ad")
+    extra = ("--coverage", folder / "coverage.tsv", "--summary", folder / "coverage.json")
+    assert run("link", *both, "--output", folder / "links.tsv", *extra) == 0
+    settings = ("--steps", 40, "--batch-size", 80, "--set", "n_hidden=64", "--device", "cpu")
+    assert run("integrate", *both, "--links", folder / "links.tsv", "--output", folder / "run", *settings) == 0
+    return folder
+
+
+def test_help_and_version_load_no_heavy_package():
+    for option, expected in (("--version", "scmodal "), ("--help", "integrate")):
+        done = subprocess.run([sys.executable, "-m", "scmodal.cli", option], capture_output=True, text=True, check=True)
+        assert expected in done.stdout
+    code = "import sys, scmodal.cli; print([m for m in ('torch', 'scanpy', 'anndata', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_validate(work: Path, capsys):
+    assert run("validate", "--input", work / "raw" / "samplesheet.csv", "--output", work / "validated.csv") == 0
+    assert "all fine" in capsys.readouterr().err
+    assert list(pd.read_csv(work / "validated.csv")["modality"]) == ["rna", "protein"]
+
+
+def test_link_writes_coverage(work: Path):
+    links = pd.read_csv(work / "links.tsv", sep="\t")
+    assert list(links.columns[:2]) == ["feature_a", "feature_b"]
+    assert len(links) >= 3
+    assert {"modality", "feature", "matched", "nearest"} <= set(pd.read_csv(work / "coverage.tsv", sep="\t").columns)
+    assert json.loads((work / "coverage.json").read_text())
+
+
+def test_impute_transfer_and_evaluate(work: Path, capsys):
+    out = work / "x.rna_to_protein.h5ad"
+    ways = ("--from", "rna", "--to", "protein")
+    assert run("impute", "--model", work / "run/model", *ways, "--input", work / "rna.h5ad", "--output", out) == 0
+    assert anndata.read_h5ad(out).shape == (200, 25)
+
+    labels = work / "x.rna_to_protein.labels.tsv"
+    integrated = ("--integrated", work / "run/integrated.h5mu")
+    assert run("transfer", *integrated, *ways, "--output", labels) == 0
+    table = pd.read_csv(labels, sep="\t")
+    assert list(table.columns) == ["cell", "label", "confidence", "second_label"]
+    assert len(table) == 200
+
+    assert run("evaluate", *integrated, "--paired", "--output", work / "metrics.json") == 0
+    metrics = json.loads((work / "metrics.json").read_text())
+    assert metrics["n_pairs"] == 200
+    assert metrics["foscttm"]["rna|protein"] < 0.5
+    assert metrics["imputation"]["rna_to_protein"]["n_features"] > 5
+    assert "FOSCTTM" in capsys.readouterr().err
+
+
+def test_report(work: Path):
+    out = work / "report" / "sim.html"
+    arguments = ("--sample", "sim", "--run", work / "run", "--coverage", work / "coverage.tsv", "--output", out)
+    assert run("report", *arguments, "--multiqc-dir", work / "multiqc") == 0
+    assert "<html" in out.read_text()[:500].lower()
+    assert list((work / "multiqc").glob("*_mqc.json"))
+
+
+def test_same_seed_same_result(work: Path, tmp_path: Path):
+    both = ("--input", work / "rna.h5ad", "--input", work / "protein.h5ad")
+    settings = ("--steps", 40, "--batch-size", 80, "--set", "n_hidden=64", "--device", "cpu")
+    run("integrate", *both, "--links", work / "links.tsv", "--output", tmp_path / "run", *settings)
+    for name in ("embedding.parquet", "history.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run" / name), pd.read_parquet(work / "run" / name))
+
+
+def integrate(work: Path, out: Path, *options: object) -> int:
+    both = ("--input", work / "rna.h5ad", "--input", work / "protein.h5ad")
+    return run("integrate", *both, "--output", out, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--preset", "papre"), "did you mean 'paper'"),
+        (("--set", "input_droput=0.1"), "did you mean 'input_dropout'"),
+        (("--set", "input_dropout"), "expected NAME=VALUE"),
+        (("--steps", "0"), "must be at least 1"),
+        (("--device", "gpu0"), "unknown device 'gpu0'"),
+        (("--links", "no_such.tsv"), "no such links table"),
+        (("--sede", "3"), "--seed"),
+    ],
+)
+def test_wrong_options(work: Path, tmp_path: Path, capsys, options, message):
+    assert integrate(work, tmp_path / "run", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("run/*"))
+
+
+def test_cuda_asked_for_and_not_there(work: Path, tmp_path: Path, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    assert integrate(work, tmp_path / "run", "--device", "cuda") == 2
+    assert "--device auto or cpu" in capsys.readouterr().err
+    assert not list(tmp_path.glob("run/*"))
+
+
+def test_too_few_links(work: Path, tmp_path: Path, capsys):
+    table = tmp_path / "links.tsv"
+    pd.read_csv(work / "links.tsv", sep="\t").head(2).to_csv(table, sep="\t", index=False)
+    both = ("--input", work / "rna.h5ad", "--input", work / "protein.h5ad")
+    assert run("link", *both, "--table", table, "--output", tmp_path / "out.tsv") == 2
+    assert "protein" in capsys.readouterr().err
+    assert integrate(work, tmp_path / "run", "--links", table) == 2
+    assert "at least 3 are needed" in capsys.readouterr().err
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_output_that_cannot_be_written(work: Path, tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    out = tmp_path / "file" / "rna.h5ad"
+    assert run("preprocess", "--input", work / "raw/rna.h5ad", "--modality", "rna", "--output", out) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x - 1, "negative"),
+        (lambda x: np.where(x == x.max(), np.nan, x), "NaN"),
+        (lambda x: np.where(x == x.max(), np.inf, x), "infinite"),
+        (lambda x: np.log1p(x) - 0.3 * x.mean(), "counts"),
+        (lambda x: x[:0], "no cells"),
+    ],
+)
+def test_matrices_that_are_no_counts(tmp_path: Path, capsys, spoil, message):
+    values = spoil(np.random.default_rng(0).poisson(2.0, (20, 30)).astype(np.float32))
+    anndata.AnnData(sparse.csr_matrix(values.astype(np.float32))).write_h5ad(tmp_path / "bad.h5ad")
+    out = tmp_path / "out.h5ad"
+    assert run("preprocess", "--input", tmp_path / "bad.h5ad", "--modality", "rna", "--output", out) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "bad.h5ad" in error
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.h5ad"]
+
+
+def test_every_problem_of_a_samplesheet_at_once(work: Path, tmp_path: Path, capsys):
+    (tmp_path / "text.h5ad").write_text("this is no HDF5")
+    rows = [
+        f"a b,rna,{work / 'raw/rna.h5ad'},",
+        f"a b,protien,{work / 'raw/protein.h5ad'},",
+        "gone,rna,nowhere.h5ad,",
+        f"gone,protein,{tmp_path / 'text.h5ad'},",
+        f"single,rna,{work / 'raw/rna.h5ad'},celltyp",
+    ]
+    (tmp_path / "sheet.csv").write_text("\n".join(["sample,modality,path,label_key", *rows]))
+    assert run("validate", "--input", tmp_path / "sheet.csv", "--output", tmp_path / "out.csv") == 2
+    error = capsys.readouterr().err
+    for expected in ("'a b'", "protein", "nowhere.h5ad", "text.h5ad", "celltyp", "cell_type", "single"):
+        assert expected in error
+    assert error.count("\n  - ") >= 5
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_defect_is_told_as_one(monkeypatch, capsys, tmp_path: Path):
+    monkeypatch.setattr("scmodal.simulate.simulate", lambda *_, **__: 1 / 0)
+    assert run("simulate", "--output", tmp_path / "x") == 1
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError" in error
+    assert "defect of scmodal" in error
+
+
+def test_doctor(capsys):
+    assert run("doctor") == 0
+    assert "torch" in capsys.readouterr().out
