@@ -166,7 +166,7 @@ def test_mistakes_are_told(data, model):
         ScModal(steps=1).fit([data["rna"], data["rna"]])
     with pytest.raises(InputError, match="was prepared as 'protein'"):
         ScModal(steps=1).fit({"rna": data["protein"], "protein": data["rna"]})
-    with pytest.raises(InputError, match="not trained yet"):
+    with pytest.raises(InputError, match="it has: none yet"):
         ScModal().impute("rna", "protein")
 
 
