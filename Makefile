@@ -11,13 +11,13 @@ demo: setup
 	@$(PY) scripts/show_demo.py results/demo
 
 test: setup
-	$(PY) -m pytest tests
+	$(PY) -m pytest -n 2 --dist loadfile tests
 
 test-unit: setup
-	$(PY) -m pytest tests/unit
+	$(PY) -m pytest -n 2 --dist loadfile tests/unit
 
 test-pipeline: setup
-	$(PY) -m pytest tests/pipeline
+	$(PY) -m pytest -n 2 --dist loadfile tests/pipeline
 
 lint: setup
 	$(PY) -m ruff check .

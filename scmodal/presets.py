@@ -80,7 +80,7 @@ PRESETS: dict[str, Preset] = {
     "default": Preset(
         name="default",
         init_std=0.03,
-        steps=1500,
+        steps=1000,
         batch_size=300,
         final_learning_rate=1e-5,
         discriminator_updates=2,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # tests share the cores; before torch is imported
+
 REPO = Path(__file__).resolve().parents[1]
 
 
