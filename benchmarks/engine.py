@@ -5,13 +5,14 @@
 
 The plain evaluation is what the formulas say, with broadcast differences for distances, the wide reconstruction in the
 latent cycle and separate optimiser loops; it shares no code with the engine. Times on a busy machine are noise: what
-counts is the ratio of the two, which take turns.
+counts is the ratio of the two, which take turns. `python benchmarks/tables.py` puts the table into the documentation.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import platform
 import resource
 import statistics
@@ -166,10 +167,7 @@ def main() -> None:
         "peak_memory_gb": {name: peak_memory(name, columns, options.threads) for name in names},
     }
     write_json(result, options.output)
-    print("| | seconds a step (median) | times faster | peak memory, GB |\n|---|---|---|---|")
-    for name in names:
-        faster = medians["plain"] / medians[name]
-        print(f"| {name} | {medians[name]:.3f} | {faster:.1f} | {result['peak_memory_gb'][name]:.2f} |")
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

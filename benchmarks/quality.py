@@ -6,7 +6,7 @@
 
 Every part goes through the functions of the command line: preprocess, link, fit, evaluate. The pairing of the cells
 is hidden from training and used by the evaluation alone. Parts that are already in the JSON are not run again unless
-`--again` is given.
+`--again` is given. `python benchmarks/tables.py` then puts the table into the documentation.
 """
 
 from __future__ import annotations
@@ -112,29 +112,8 @@ def summarise(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown table of the means (and ranges)."""
-    columns = {
-        "accuracy_rna_to_protein": "accuracy RNA→protein",
-        "accuracy_protein_to_rna": "accuracy protein→RNA",
-        "foscttm": "FOSCTTM",
-        "imputation_r_rna_to_protein": "imputation r",
-    }
-    lines = [
-        "| data set | preset | steps | batch | " + " | ".join(columns.values()) + " |",
-        "|---|---|---|---|" + "---|" * len(columns),
-    ]
-    for name, entry in results["settings"].items():
-        data_set, preset = name.split(":")
-        s = entry["summary"]
-        cells = [f"{s[k]['mean']:.3f} ({s[k]['min']:.3f}-{s[k]['max']:.3f})" for k in columns]
-        head = [f"`{data_set}`", f"`{preset}`", f"{s['steps']['mean']:,.0f}", f"{s['batch_size']['mean']:.0f}"]
-        lines.append("| " + " | ".join([*head, *cells]) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Run what is asked for, write the JSON after every seed, print the table."""
+    """Run what is asked for and write the JSON after every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data sets"
@@ -170,7 +149,6 @@ def main() -> None:
             seeds.append(row)
             results["settings"][setting.name] = {"summary": summarise(seeds), "seeds": seeds}
             write_json(results, options.output)
-    print(table(results))
 
 
 if __name__ == "__main__":
