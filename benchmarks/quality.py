@@ -16,7 +16,6 @@ import json
 import platform
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,16 +77,13 @@ def measure(setting: Setting, seed: int, data: Path, threads: int) -> dict[str, 
         for path, modality in ((files.rna, "rna"), (files.protein, "protein"))
     ]
     links, _ = build_links(adatas)
-    start = time.perf_counter()
     model = ScModal(setting.preset, seed=seed, device="cpu", threads=threads, **setting.changes).fit(adatas, links)
-    seconds = time.perf_counter() - start
     result = evaluate(integrated_data(model, adatas), paired=True, model=model, seed=seed)
     return {
         "seed": seed,
         "n_links": len(links),
         "steps": model.preset.steps,
         "batch_size": model.preset.batch_size,
-        "seconds": round(seconds, 1),
         "accuracy_rna_to_protein": result["label_transfer"]["rna_to_protein"]["accuracy"],
         "accuracy_protein_to_rna": result["label_transfer"]["protein_to_rna"]["accuracy"],
         "macro_f1_rna_to_protein": result["label_transfer"]["rna_to_protein"]["macro_f1"],
