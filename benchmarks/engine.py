@@ -45,15 +45,15 @@ def our_step(preset_name: str, columns: tuple[int, int], threads: int) -> Callab
     """A function that does one step of the engine."""
     import torch
 
-    from scmodal import training
+    from scmodal import step, training
     from scmodal.presets import get_preset
 
     torch.set_num_threads(threads)
     preset, device = get_preset(preset_name), torch.device("cpu")
     data = training.make_data(make_data(columns), preset, device)
     state = training.make_state(columns, preset, 0, device)
-    record = torch.zeros(len(training.HISTORY_COLUMNS))
-    return lambda: training.train_step(state, data, preset, record)
+    record = torch.zeros(len(step.HISTORY_COLUMNS))
+    return lambda: step.train_step(state, data, preset, record)
 
 
 def plain_step(columns: tuple[int, int], threads: int) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from scmodal.contracts import DataError, InputError
 from scmodal.links import LinkTable
-from scmodal.presets import Preset
+from scmodal.presets import Preset, pairs_of
 
 MIN_LINKS = 3
 
@@ -39,7 +39,7 @@ class Recipe:
     Attributes
     ----------
     blocks
-        One linked block an adjacent data set, then the rest.
+        One linked block for each data set that this one is matched with, then the rest.
     mean, std
         Of the normalised columns over the training cells (ddof 1), float32, length = number of columns.
     clip
@@ -143,7 +143,7 @@ class EngineInput:
     x
         Scaled input, cells x columns, float32.
     linked
-        For each adjacent data set (chain position of the pair) the linked columns anchors are sought on,
+        For each pair that the data set is in (by the pair's position) the linked columns anchors are sought on,
         cells x links, in the order of the pair's links.
     """
 
@@ -227,20 +227,20 @@ def _rest_features(adata: AnnData, modality: str, linked: set[str], varies: NDAr
 
 
 def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) -> list[EngineInput]:
-    """Engine inputs of a chain of prepared data sets.
+    """Engine inputs of prepared data sets.
 
     Parameters
     ----------
     adatas
-        Prepared data sets (two or more), in chain order; links join neighbours in this order.
+        Prepared data sets (two or more), in their order.
     links
-        Links between the features of adjacent data sets.
+        Links between the features of the data sets that the preset's topology pairs.
     preset
-        Number of further genes, clipping, least normalisation target and smoothing are taken from it.
+        Topology, number of further genes, clipping, least normalisation target and smoothing are taken from it.
 
     Returns
     -------
-    One input a data set; ``linked[k]`` has as many columns in data set k as in data set k + 1.
+    One input a data set; ``linked[k]`` has as many columns in the one data set of pair k as in the other.
 
     Raises
     ------
@@ -259,26 +259,26 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     blocks: list[list[Block]] = [[] for _ in adatas]
     values: list[list[NDArray[np.float32]]] = [[] for _ in adatas]
 
-    for k in range(len(adatas) - 1):
-        pair = (adatas[k], adatas[k + 1])
-        usable = [set(data.var_names[ok]) for data, ok in zip(pair, varies[k : k + 2])]
-        table = links.between(modalities[k], modalities[k + 1])
+    pairs = pairs_of(preset.topology, len(adatas))
+    for i, j in pairs:
+        usable = [set(adatas[side].var_names[varies[side]]) for side in (i, j)]
+        table = links.between(modalities[i], modalities[j])
         table = table[table["feature_a"].isin(usable[0]) & table["feature_b"].isin(usable[1])]
         if len(table) < MIN_LINKS:
             raise InputError(
-                f"{len(table)} of {len(links)} links join {modalities[k]} to {modalities[k + 1]} features that are in "
+                f"{len(table)} of {len(links)} links join {modalities[i]} to {modalities[j]} features that are in "
                 f"the data and vary; at least {MIN_LINKS} are needed. Check the feature names with `scmodal link`, "
                 "or give a table of links."
             )
         names = (list(table["feature_a"]), list(table["feature_b"]))
         raw = [
-            _take(_source(data, modality), data.var_names.get_indexer(names[side]))
-            for side, (data, modality) in enumerate(zip(pair, modalities[k : k + 2]))
+            _take(_source(adatas[k], modalities[k]), adatas[k].var_names.get_indexer(features))
+            for k, features in zip((i, j), names)
         ]
-        targets = _pair_targets(raw[0], raw[1], (modalities[k], modalities[k + 1]), preset)
-        for side in (0, 1):
-            blocks[k + side].append(Block(names[side], targets[side], linked=True))
-            values[k + side].append(_log_normalise(raw[side], targets[side]))
+        targets = _pair_targets(raw[0], raw[1], (modalities[i], modalities[j]), preset)
+        for k, features, columns, target in zip((i, j), names, raw, targets):
+            blocks[k].append(Block(features, target, linked=True))
+            values[k].append(_log_normalise(columns, target))
 
     inputs = []
     for k, (adata, modality) in enumerate(zip(adatas, modalities)):
@@ -295,7 +295,7 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
             values[k].append(_log_normalise(raw_rest, target))
         inputs.append(_scale(modality, blocks[k], values[k], preset))
 
-    _add_linked(inputs, len(adatas), preset)
+    _add_linked(inputs, pairs, preset)
     return inputs
 
 
@@ -312,14 +312,14 @@ def _scale(modality: str, blocks: list[Block], values: list[NDArray[np.float32]]
     return EngineInput(modality, recipe, x)
 
 
-def _add_linked(inputs: list[EngineInput], n: int, preset: Preset) -> None:
-    """Cut out (and smooth) the linked columns of every adjacent pair."""
+def _add_linked(inputs: list[EngineInput], pairs: Sequence[tuple[int, int]], preset: Preset) -> None:
+    """Cut out (and smooth) the linked columns of every pair."""
     from scmodal.anchors import smooth
 
     for k, item in enumerate(inputs):
         start = 0
-        # blocks stand in the order: pair with the data set before, pair with the one after, rest
-        for pair, block in zip([p for p in (k - 1, k) if 0 <= p < n - 1], item.recipe.blocks):
+        # blocks stand in the order of the pairs, then the rest
+        for pair, block in zip([p for p, members in enumerate(pairs) if k in members], item.recipe.blocks):
             item.linked[pair] = item.x[:, start : start + len(block.features)]
             start += len(block.features)
         joined = np.concatenate(list(item.linked.values()), axis=1)

@@ -116,7 +116,7 @@ class ScModal:
     links
         Links that were used.
     history
-        One row a training step (columns of :data:`scmodal.training.HISTORY_COLUMNS` after ``step``).
+        One row a training step (columns of :data:`scmodal.step.HISTORY_COLUMNS` after ``step``).
     messages
         What was noticed on the way, as sentences.
 
@@ -174,7 +174,7 @@ class ScModal:
         """
         import torch
 
-        from scmodal import training
+        from scmodal import step, training
 
         adatas = _as_list(data)
         self.modalities = [modality_of(adata) for adata in adatas]
@@ -198,7 +198,7 @@ class ScModal:
         history, seconds = training.train(state, training_data, self.preset, progress)
         del training_data
         self._networks = state.networks.requires_grad_(False)
-        self.history = pd.DataFrame(history, columns=list(training.HISTORY_COLUMNS))
+        self.history = pd.DataFrame(history, columns=list(step.HISTORY_COLUMNS))
         self.history.insert(0, "step", np.arange(1, len(history) + 1))
         self.training = {
             "steps": self.preset.steps,

@@ -1,4 +1,4 @@
-"""The neural networks: one encoder and one generator a data set, one discriminator an adjacent pair."""
+"""The neural networks: one encoder and one generator a data set, one discriminator a pair of data sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scmodal.presets import Preset
+from scmodal.presets import Preset, pairs_of
 
 
 class TwoLayer(nn.Module):
@@ -46,7 +46,7 @@ class Networks(nn.Module):
     Parameters
     ----------
     widths
-        Number of input columns of every data set, in chain order.
+        Number of input columns of every data set, in their order.
     preset
         Widths and the spread of the starting values are taken from it.
     seed
@@ -59,7 +59,7 @@ class Networks(nn.Module):
         self.encoders = nn.ModuleList(TwoLayer(p, hidden, latent) for p in widths)
         self.generators = nn.ModuleList(TwoLayer(latent, hidden, p) for p in widths)
         self.discriminators = nn.ModuleList(
-            Discriminator(latent, hidden, preset.discriminator_clamp) for _ in range(len(widths) - 1)
+            Discriminator(latent, hidden, preset.discriminator_clamp) for _ in pairs_of(preset.topology, len(widths))
         )
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():

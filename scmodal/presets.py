@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ class Preset:
     """
 
     name: str = "paper"
+
+    topology: str = "chain"
+    """Which data sets are matched with each other, see :func:`pairs_of`."""
 
     # Networks
     n_latent: int = 20
@@ -93,6 +97,28 @@ PRESETS: dict[str, Preset] = {
 }
 """`paper` is the published method; `default` the same engine with smoothed anchors, input dropout, other weights."""
 
+TOPOLOGIES = ("chain", "star", "all")
+"""``chain``: neighbours in the order given; ``star``: the first with every other; ``all``: every pair."""
+
+
+def pairs_of(topology: str, n: int) -> list[tuple[int, int]]:
+    """Positions of the data sets that are matched with each other.
+
+    Parameters
+    ----------
+    topology
+        One of :data:`TOPOLOGIES`; with two data sets they are all the same.
+    n
+        Number of data sets.
+    """
+    every = list(itertools.combinations(range(n), 2))
+    if topology == "chain":
+        return [(i, j) for i, j in every if j == i + 1]
+    if topology == "star":
+        return [(i, j) for i, j in every if i == 0]
+    return every
+
+
 _LOWER_BOUNDS: dict[str, float] = {
     "n_latent": 1,
     "n_hidden": 1,
@@ -138,6 +164,11 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
             close = nearest(key, list(types))
             hint = f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(types)})"
             problems.append(f"unknown setting {key!r}{hint}")
+            continue
+        if key == "topology":
+            values[key] = str(raw)
+            if raw not in TOPOLOGIES:
+                problems.append(f"setting topology={raw!r}: must be one of {', '.join(TOPOLOGIES)}")
             continue
         try:
             value = types[key](raw)

@@ -69,7 +69,8 @@ def embedding_table(model: ScModal, adatas: Sequence[AnnData]) -> pd.DataFrame:
 
 def training_summary(model: ScModal) -> dict[str, Any]:
     """What training did, in numbers (``metrics.json`` of an integration)."""
-    from scmodal.training import FULL_MIXING, HISTORY_COLUMNS
+    from scmodal.step import HISTORY_COLUMNS
+    from scmodal.training import FULL_MIXING
 
     assert model.history is not None
     assert model.links is not None

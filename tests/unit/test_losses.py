@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmodal import losses, training
+from scmodal import losses, step, training
 from scmodal.anchors import mutual_neighbours, unit_rows
 from scmodal.networks import Discriminator, Networks, TwoLayer, latent_cycle
 from scmodal.presets import get_preset
@@ -77,7 +77,7 @@ def setting():
     rng = torch.Generator().manual_seed(1)
     x = [torch.randn(BATCH, p, generator=rng) for p in WIDTHS]
     linked = [(unit_rows(x[0][:, :7]), unit_rows(x[1][:, :7]))]
-    return preset, networks, training.Batch(x=x, linked=linked)
+    return preset, networks, step.Batch(x=x, linked=linked, pairs=[(0, 1)])
 
 
 def test_start_values_follow_the_stated_distribution():
@@ -105,7 +105,7 @@ def test_every_term_and_the_gradients_of_a_step(setting):
     preset, networks, batch = setting
     z = [encoder(x) for encoder, x in zip(networks.encoders, batch.x)]
     anchors = [mutual_neighbours(*batch.linked[0], 5, 5)]
-    fast = training.encoder_losses(networks, batch, z, anchors, preset)
+    fast = step.encoder_losses(networks, batch, z, anchors, preset)
 
     x = [item.double() for item in batch.x]
     e, g, d = networks.encoders, networks.generators, networks.discriminators[0]
@@ -139,7 +139,7 @@ def test_the_adversarial_term_pulls_on_encoders_only(setting):
     preset, networks, batch = setting
     z = [encoder(x) for encoder, x in zip(networks.encoders, batch.x)]
     anchors = [mutual_neighbours(*batch.linked[0], 5, 5)]
-    terms = training.encoder_losses(networks, batch, z, anchors, preset)
+    terms = step.encoder_losses(networks, batch, z, anchors, preset)
     generator_weights = list(networks.generators.parameters())
     assert all(g is None for g in torch.autograd.grad(terms["gan"], generator_weights, allow_unused=True))
 
@@ -172,7 +172,7 @@ def test_discriminator_updates_leave_encoders_alone(setting):
     before = [p.clone() for p in state.networks.parameters()]
     z = [encoder(x) for encoder, x in zip(state.networks.encoders, batch.x)]
     first = float(losses.discriminator_loss(*(state.networks.discriminators[0](item) for item in z)))
-    training.update_discriminators(state, z, preset)
+    step.update_discriminators(state, z, [(0, 1)], preset)
     last = float(losses.discriminator_loss(*(state.networks.discriminators[0](item) for item in z)))
     assert last < first
     changed = [not torch.equal(a, b) for a, b in zip(before, state.networks.parameters())]

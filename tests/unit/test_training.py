@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmodal import training
+from scmodal import step, training
 from scmodal.contracts import DataError
 from scmodal.inputs import EngineInput, Recipe
 from scmodal.presets import get_preset
@@ -51,7 +51,7 @@ def test_same_seed_same_bits_other_seed_other_run(name):
 def test_training_mixes_and_reconstructs():
     preset = get_preset("default", steps=300, batch_size=60)
     history, _, _ = run(two_data_sets(), preset)
-    column = training.HISTORY_COLUMNS.index
+    column = step.HISTORY_COLUMNS.index
     assert history[-20:, column("loss_autoencoder")].mean() < 0.6 * history[:5, column("loss_autoencoder")].mean()
     assert history[-20:, column("loss_cycle")].mean() < 0.1
     assert history[-20:, column("loss_discriminator")].mean() > 0.6 * training.FULL_MIXING
@@ -70,7 +70,7 @@ def test_fewer_cells_than_the_batch_size_works_and_is_said():
 def test_batches_hold_matching_rows():
     inputs = two_data_sets()
     data = training.make_data(inputs, get_preset("paper", batch_size=30), CPU)
-    batch = training.draw_batch(data, torch.Generator().manual_seed(0))
+    batch = step.draw_batch(data, torch.Generator().manual_seed(0))
     for side in (0, 1):
         expected = torch.nn.functional.normalize(batch.x[side][:, :8], dim=1)
         torch.testing.assert_close(batch.linked[0][side], expected)
@@ -78,15 +78,15 @@ def test_batches_hold_matching_rows():
 
 def test_dropout_keeps_the_mean_and_drops_the_share():
     x = torch.ones(200, 200)
-    dropped = training.drop_inputs(x, 0.25, torch.Generator().manual_seed(0))
+    dropped = step.drop_inputs(x, 0.25, torch.Generator().manual_seed(0))
     assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
-    assert training.drop_inputs(x, 0.0, torch.Generator()) is x
+    assert step.drop_inputs(x, 0.0, torch.Generator()) is x
 
 
 def history_rows(n_anchors, value=1.0):
-    rows = np.full((training.CHECK_EVERY, len(training.HISTORY_COLUMNS)), value, np.float32)
-    rows[:, training.HISTORY_COLUMNS.index("n_anchors")] = n_anchors
+    rows = np.full((training.CHECK_EVERY, len(step.HISTORY_COLUMNS)), value, np.float32)
+    rows[:, step.HISTORY_COLUMNS.index("n_anchors")] = n_anchors
     return rows
 
 
