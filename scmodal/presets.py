@@ -156,7 +156,8 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
     else:
         preset = name
     types = {f.name: type(getattr(preset, f.name)) for f in dataclasses.fields(Preset) if f.name != "name"}
-    problems, values = [], {}
+    problems: list[str] = []
+    values: dict[str, Any] = {}
     for key, raw in changes.items():
         if raw is None:
             continue
