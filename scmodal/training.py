@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from scmodal.anchors import unit_rows
+from scmodal.capture import make_step
 from scmodal.contracts import DataError
 from scmodal.inputs import EngineInput
 from scmodal.networks import Networks
 from scmodal.presets import Preset, pairs_of
-from scmodal.step import HISTORY_COLUMNS, TrainingData, TrainingState, train_step
+from scmodal.step import HISTORY_COLUMNS, TrainingData, TrainingState
 
 CHECK_EVERY = 50
 """Steps between looks at the recorded losses; looking costs a wait for the device, so not every step."""
@@ -64,10 +65,12 @@ def make_state(widths: Sequence[int], preset: Preset, seed: int, device: torch.d
     def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
         return torch.optim.Adam(
             parameters,
-            lr=preset.learning_rate,
+            # a recorded step reads its learning rate from the device
+            lr=torch.tensor(preset.learning_rate, device=device) if device.type == "cuda" else preset.learning_rate,
             betas=(preset.beta1, preset.beta2),
             weight_decay=preset.weight_decay,
             fused=device.type in {"cpu", "cuda"},
+            capturable=device.type == "cuda",
         )
 
     return TrainingState(
@@ -94,8 +97,9 @@ def train(
     """
     history = torch.zeros((preset.steps, len(HISTORY_COLUMNS)), device=data.x[0].device)
     start = time.perf_counter()
+    advance = make_step(state, data, preset)
     while state.step < preset.steps:
-        train_step(state, data, preset, history[state.step])
+        advance(history[state.step])
         if state.step % CHECK_EVERY == 0 or state.step == preset.steps:
             recent = history[max(0, state.step - CHECK_EVERY) : state.step].cpu().numpy()
             check_health(recent, state.step)

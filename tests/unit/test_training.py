@@ -77,11 +77,21 @@ def test_batches_hold_matching_rows():
 
 
 def test_dropout_keeps_the_mean_and_drops_the_share():
-    x = torch.ones(200, 200)
+    x = torch.ones(300, 201)  # not a multiple of eight values
     dropped = step.drop_inputs(x, 0.25, torch.Generator().manual_seed(0))
     assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
     assert step.drop_inputs(x, 0.0, torch.Generator()) is x
+    assert float((x - 1).abs().max()) == 0  # the batch itself is not touched
+
+
+def test_dropout_draws_every_value_alike_and_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    kept = torch.stack([step.drop_inputs(torch.ones(8, 4), 0.5, generator) > 0 for _ in range(4000)]).double()
+    by_place = kept.mean(0).ravel()
+    assert float((by_place - 0.5).abs().max()) < 0.04  # 5 standard errors
+    correlation = torch.corrcoef(kept.flatten(1).T) - torch.eye(32)
+    assert float(correlation.abs().max()) < 0.08
 
 
 def history_rows(n_anchors, value=1.0):
