@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Put the benchmarks' committed numbers into README.md and docs/benchmarks.md.
+"""Put the benchmarks' committed numbers into README.md and docs/benchmarks.md, and draw the figure of the engine.
 
     python benchmarks/tables.py
 
@@ -39,23 +39,62 @@ def quality(results: dict[str, Any]) -> str:
 
 
 def engine(results: dict[str, Any]) -> str:
-    """Seconds and memory of a training step."""
-    columns = " x ".join(f"{p:,}" for p in results["columns"])
-    lines = [
-        f"| {columns} columns, {results['machine']['threads']} threads "
-        "| seconds a step | times faster | peak memory, GB |",
-        "|---|---|---|---|",
-    ]
+    """Seconds and memory of a training step, side by side."""
+    measured = results["side_by_side"]
+    columns = " x ".join(f"{p:,}" for p in measured["columns"])
+    slow = [name for name in ("authors", "plain") if name in measured["competitors"]]
     names = {
-        "plain": "plain evaluation",
+        "authors": "the authors' program, batch 500",
+        "plain": "plain evaluation, batch 500",
         "paper": "preset `paper`, batch 500",
         "default": "preset `default`, batch 300",
     }
+    heads = "".join(f" times faster than {'the authors' if name == 'authors' else name} |" for name in slow)
+    lines = [
+        f"| {columns} columns, {results['machine']['threads']} threads | seconds a step |{heads} peak memory, GB |",
+        "|---|---|" + "---|" * len(slow) + "---|",
+    ]
     for name, title in names.items():
-        seconds = results["seconds_per_step"][name]["median"]
-        faster = results["times_faster_than_plain"].get(name, 1.0)
-        lines.append(f"| {title} | {seconds:.2f} | {faster:.1f} | {results['peak_memory_gb'][name]:.1f} |")
+        if name not in measured["competitors"]:
+            continue
+        row = measured["competitors"][name]
+        faster = [
+            f"{measured['competitors'][other]['median'] / row['median']:.1f}" if other != name else "1"
+            for other in slow
+        ]
+        lines.append(f"| {title} | {row['median']:.3f} | {' | '.join(faster)} | {row['peak_gb']:.1f} |")
     return "\n".join(lines)
+
+
+def engine_figure(results: dict[str, Any], path: Path) -> None:
+    """Seconds a step against cells, columns and batch size."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    titles = {
+        "cells": "cells of each data set",
+        "columns": "columns of the wider data set",
+        "batch": "cells in a batch",
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), constrained_layout=True)
+    for ax, (name, title) in zip(axes, titles.items()):
+        for preset, colour in (("paper", "#8a5a00"), ("default", "#0072b2")):
+            rows = results["sweeps"][name][preset]
+            x, y = [row[name] for row in rows], [1000 * row["median"] for row in rows]
+            low = [1000 * (row["median"] - row["min"]) for row in rows]
+            high = [1000 * (row["max"] - row["median"]) for row in rows]
+            ax.errorbar(x, y, yerr=[low, high], marker="o", color=colour, label=preset, capsize=2, linewidth=1.5)
+        if name != "columns":
+            ax.set_xscale("log", base=10 if name == "cells" else 2)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel(title)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel(f"ms a step, {results['machine']['threads']} threads")
+    axes[0].legend(frameon=False, title="preset")
+    figure.savefig(path, dpi=160, metadata={"Software": None})
+    plt.close(figure)
 
 
 def filled(text: str) -> str:
@@ -73,6 +112,9 @@ def main() -> None:
     """Rewrite the documents."""
     for path in DOCUMENTS:
         path.write_text(filled(path.read_text()))
+    results = json.loads((HERE / "engine.json").read_text())
+    if "sweeps" in results:
+        engine_figure(results, HERE.parent / "docs" / "images" / "engine.png")
 
 
 if __name__ == "__main__":
