@@ -38,11 +38,17 @@ HISTORY_COLUMNS = (
 
 @dataclass
 class Batch:
-    """One minibatch: for each data set its rows, and for each pair the unit-length linked rows of both sides."""
+    """One minibatch: for each data set its rows, and for each pair the unit-length linked rows of both sides.
+
+    ``batches`` tells each row's batch (one-hot), ``composition`` the share of each batch in the data set; None where
+    networks are not told of batches.
+    """
 
     x: list[Tensor]
     linked: list[tuple[Tensor, Tensor]]
     pairs: list[tuple[int, int]]
+    batches: list[Tensor | None]
+    composition: list[Tensor | None]
 
 
 @dataclass
@@ -70,6 +76,9 @@ class TrainingData:
         For each pair the linked columns of both sides, rows of unit length.
     batch_sizes, n_neighbours
         Cells of each data set in a minibatch, and neighbours among which its anchors are sought.
+    batches, composition
+        Batch of each cell as a one-hot row (cells x batches) and the share of each batch; None for a data set whose
+        batches are not told.
     """
 
     x: list[Tensor]
@@ -77,6 +86,8 @@ class TrainingData:
     linked: list[tuple[Tensor, Tensor]]
     batch_sizes: list[int]
     n_neighbours: list[int]
+    batches: list[Tensor | None]
+    composition: list[Tensor | None]
     messages: list[str] = field(default_factory=list)
 
 
@@ -93,6 +104,8 @@ def draw_batch(data: TrainingData, generator: torch.Generator) -> Batch:
             for (i, j), (a, b) in zip(data.pairs, data.linked)
         ],
         pairs=data.pairs,
+        batches=[None if b is None else b.index_select(0, i) for b, i in zip(data.batches, index)],
+        composition=data.composition,
     )
 
 
@@ -168,9 +181,14 @@ def encoder_losses(
     with matrix_products(preset.precision, z[0].device):
         terms = {
             "gan": -sum_terms(pair_loss(d, z[i], z[j]) for (i, j), d in zip(pairs, networks.discriminators)),
-            "autoencoder": sum_terms(mean_square(g(item), x) for g, item, x in zip(generators, z, batch.x)),
+            "autoencoder": sum_terms(
+                mean_square(g(item, told), x) for g, item, told, x in zip(generators, z, batch.batches, batch.x)
+            ),
             "cycle": sum_terms(
-                mean_square(z[i], latent_cycle(generators[j], encoders[j], z[i]))  # type: ignore[arg-type]
+                mean_square(
+                    z[i],
+                    latent_cycle(generators[j], encoders[j], z[i], batch.composition[j]),  # type: ignore[arg-type]
+                )
                 for pair in pairs
                 for i, j in (pair, pair[::-1])
             ),
@@ -212,7 +230,7 @@ def compute_step(state: TrainingState, data: TrainingData, preset: Preset, recor
     batch = draw_batch(data, state.generator)
     seen = [drop_inputs(x, dropout_share(preset, x.shape[1]), state.generator) for x in batch.x]
     with matrix_products(preset.precision, seen[0].device):
-        z = [encoder(x).float() for encoder, x in zip(networks.encoders, seen)]
+        z = [encoder(x, told).float() for encoder, x, told in zip(networks.encoders, seen, batch.batches)]
     update_discriminators(state, z, batch.pairs, preset)
     anchors = [
         mutual_neighbours(a, b, k_a=min(data.n_neighbours[j], len(b)), k_b=min(data.n_neighbours[i], len(a)))

@@ -54,6 +54,8 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
         ],
         batch_sizes=batch_sizes,
         n_neighbours=n_neighbours,
+        batches=[None for _ in inputs],
+        composition=[None for _ in inputs],
         messages=messages,
     )
 

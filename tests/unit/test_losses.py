@@ -77,7 +77,7 @@ def setting():
     rng = torch.Generator().manual_seed(1)
     x = [torch.randn(BATCH, p, generator=rng) for p in WIDTHS]
     linked = [(unit_rows(x[0][:, :7]), unit_rows(x[1][:, :7]))]
-    return preset, networks, step.Batch(x=x, linked=linked, pairs=[(0, 1)])
+    return preset, networks, step.Batch(x, linked, [(0, 1)], [None, None], [None, None])
 
 
 def test_start_values_follow_the_stated_distribution():
