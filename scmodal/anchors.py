@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scmodal.components import principal_components
+from scmodal.rows import Rows
+
 
 def mutual_neighbours(a: Tensor, b: Tensor, k_a: int, k_b: int) -> Tensor:
     """Mutual nearest neighbours by cosine similarity.
@@ -36,7 +39,7 @@ def unit_rows(x: np.ndarray | Tensor) -> Tensor:
     return F.normalize(torch.as_tensor(x), dim=1)
 
 
-def smooth(linked: np.ndarray, x: np.ndarray, share: float, n_neighbours: int, n_components: int) -> np.ndarray:
+def smooth(linked: np.ndarray, x: Rows, share: float, n_neighbours: int, n_components: int) -> np.ndarray:
     """Linked features blended with their mean over each cell's neighbourhood in its own data set.
 
     A single link is a noisy measurement of a cell; its neighbours, found on *all* features of the data set, measure
@@ -47,7 +50,7 @@ def smooth(linked: np.ndarray, x: np.ndarray, share: float, n_neighbours: int, n
     linked
         Scaled linked features (cells x m).
     x
-        All scaled features of the same cells (cells x p).
+        All scaled features of the same cells (cells x p), in memory or made when taken.
     share
         Weight of the neighbourhood mean, from 0 (unchanged) to 1.
     n_neighbours
@@ -59,16 +62,12 @@ def smooth(linked: np.ndarray, x: np.ndarray, share: float, n_neighbours: int, n
     -------
     cells x m, float32.
     """
-    from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
 
     n_neighbours = min(n_neighbours, len(x) - 1)
     if share == 0.0 or n_neighbours < 1:
         return linked
-    n_components = min(n_components, x.shape[1], len(x) - 1)
-    full = n_components == min(x.shape)
-    pca = PCA(n_components=n_components, svd_solver="full" if full else "randomized", random_state=0)
-    components = pca.fit_transform(x)
+    components = principal_components(x, n_components)
     neighbours = NearestNeighbors(n_neighbors=n_neighbours).fit(components).kneighbors(return_distance=False)
     mean = np.zeros_like(linked)
     for column in range(n_neighbours):  # one neighbour at a time: cells x m in memory, not cells x neighbours x m

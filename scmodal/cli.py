@@ -156,8 +156,8 @@ def preprocess(
 ) -> None:
     """Find the counts, normalise, rank the variable genes."""
     from scmodal.contracts import canonical_modality
-    from scmodal.io import check_writable, write_h5ad
-    from scmodal.preprocess import preprocess_files
+    from scmodal.io import check_writable
+    from scmodal.preprocess import preprocess_to_file
 
     check_writable(output.parent)
     linked = None
@@ -166,10 +166,9 @@ def preprocess(
 
         frame = LinkTable.read(table).frame
         linked = {*frame["feature_a"], *frame["feature_b"]}
-    adata = preprocess_files(
-        list(inputs), canonical_modality(modality), label_key, batch_key, n_top_genes, linked_features=linked
+    adata = preprocess_to_file(
+        list(inputs), canonical_modality(modality), output, label_key, batch_key, n_top_genes, linked_features=linked
     )
-    write_h5ad(adata, output)
     for message in adata.uns["scmodal"]["messages"]:
         say(str(message))
     say(f"{output}: {adata.n_obs} cells x {adata.n_vars} features")
@@ -389,10 +388,13 @@ def simulate(output: Path, cells: int, genes: int, proteins: int, cell_types: in
     from scmodal.io import check_writable
     from scmodal.simulate import simulate as make
     from scmodal.simulate import write_simulation
+    from scmodal.simulate_large import LARGE, write_large_simulation
 
     check_writable(output)
-    mdata = make(cells, genes, proteins, cell_types, paired=not unpaired, seed=seed)
-    write_simulation(mdata, output)
+    if cells * genes > LARGE:
+        write_large_simulation(output, cells, genes, proteins, cell_types, paired=not unpaired, seed=seed)
+    else:
+        write_simulation(make(cells, genes, proteins, cell_types, paired=not unpaired, seed=seed), output)
     say(f"{output}: rna.h5ad, protein.h5ad, samplesheet.csv")
 
 

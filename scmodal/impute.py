@@ -52,10 +52,12 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
         blocks = {"chunks": (min(CHUNK, shape[0]), min(64, shape[1])), "compression": "gzip", "compression_opts": 1}
         x = file.create_dataset("X", shape, np.float32, **blocks)
         scaled = file.create_dataset("scaled", shape, np.float32, **blocks)
-        for start in range(0, adata.n_obs, CHUNK):
-            rows = slice(start, min(start + CHUNK, adata.n_obs))
-            z[rows] = model.embed(adata[rows], source)
-            values = model.decode(z[rows], target)
+        start = 0
+        for part in model.embed_chunks(adata, source, CHUNK):
+            rows = slice(start, start + len(part))
+            start += len(part)
+            z[rows] = part
+            values = model.decode(part, target)
             x[rows], scaled[rows], confidence[rows] = values.log_normalised, values.scaled, values.confidence
         for dataset in (x, scaled):
             dataset.attrs["encoding-type"] = "array"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scmodal.contracts import DataError, InputError
+from scmodal.io import in_memory_limit
 from scmodal.links import LinkTable
 from scmodal.presets import Preset, pairs_of
+from scmodal.rows import BLOCK, CountView, LazyRows, Rows, RowStore, column_moments, column_ranges, row_chunks, row_sums
 
 MIN_LINKS = 3
 
@@ -76,8 +78,8 @@ class Recipe:
         weights = weights.multiply(1.0 / np.bincount(codes)[None, :]).tocsr().astype(np.float32)
         return np.asarray((weights.T @ values.T).T, dtype=np.float32)
 
-    def normalised(self, adata: AnnData) -> NDArray[np.float32]:
-        """Log-normalised values, cells x columns.
+    def view(self, adata: AnnData) -> tuple[CountView, NDArray[np.bool_]]:
+        """The input's columns in `adata`, unscaled, and which of them are not there.
 
         Raises
         ------
@@ -91,30 +93,85 @@ class Recipe:
                 f"{len(missing)} of the {len(self.features)} {self.modality} features the model was trained on are not "
                 f"in the data (for example {', '.join(missing[:5])}): are these the same feature names?"
             )
-        source = _source(adata, self.modality)
+        columns = np.array([position.get(name, 0) for name in self.columns])
         absent = set(missing)
-        parts = []
-        for block in self.blocks:
-            columns = _take(source, [position.get(name, 0) for name in block.features])
-            if absent:
-                columns[:, [name in absent for name in block.features]] = 0.0
-            parts.append(_log_normalise(columns, block.target_sum))
-        values = np.concatenate(parts, axis=1)
-        if absent:  # a feature that was not measured says nothing: it stands at its training mean
-            gone = np.array([name in absent for name in self.columns])
-            values[:, gone] = self.mean[gone]
+        return CountView(_source(adata, self.modality), columns=columns), np.array(
+            [name in absent for name in self.columns]
+        )
+
+    def log_normalise(self, counts: sparse.csr_matrix) -> NDArray[np.float32]:
+        """log1p of the stored values, each cell's total in each block brought to the block's target.
+
+        Parameters
+        ----------
+        counts
+            Cells x columns, CSR.
+
+        Returns
+        -------
+        One value a stored value, in the same order; those of blocks without a target as they are.
+        """
+        targets = np.array([np.nan if b.target_sum is None else b.target_sum for b in self.blocks], np.float32)
+        if np.isnan(targets).all():
+            return np.asarray(counts.data)
+        n_blocks = len(self.blocks)
+        block = np.repeat(np.arange(n_blocks), [len(b.features) for b in self.blocks])
+        place = np.repeat(np.arange(counts.shape[0]) * n_blocks, np.diff(counts.indptr)) + block[counts.indices]
+        # exact in double precision, in whichever order the columns are stored
+        totals = np.bincount(place, weights=counts.data, minlength=counts.shape[0] * n_blocks).astype(np.float32)
+        factors = np.divide(np.tile(targets, counts.shape[0]), totals, out=np.zeros_like(totals), where=totals > 0)
+        values = np.log1p(counts.data * factors[place])
+        return np.where(np.isnan(targets)[block[counts.indices]], counts.data, values)
+
+    def scale(self, counts: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Scaled engine input (dense, float32) of some cells' counts (CSR, the input's columns)."""
+        zero = np.clip((np.zeros_like(self.mean) - self.mean) / self.std, -self.clip, self.clip)
+        scaled = (self.log_normalise(counts) - self.mean[counts.indices]) / self.std[counts.indices]
+        return _scatter(counts, np.clip(scaled, -self.clip, self.clip), zero)
+
+    def normalised(self, adata: AnnData) -> NDArray[np.float32]:
+        """Log-normalised values, cells x columns; a feature that `adata` lacks stands at its training mean.
+
+        Raises
+        ------
+        InputError
+            More than half of the features are not in `adata`.
+        """
+        view, absent = self.view(adata)
+        zero = np.zeros_like(self.mean)
+        values = np.concatenate(
+            [_scatter(part, self.log_normalise(part), zero) for part in _blanked(view, absent, BLOCK)]
+        )
+        values[:, absent] = self.mean[absent]
         return values
 
+    def chunks(self, adata: AnnData, size: int = BLOCK) -> Iterator[NDArray[np.float32]]:
+        """Scaled engine input of all cells in order, `size` at a time; a feature that `adata` lacks stands at 0.
+
+        Raises
+        ------
+        InputError
+            More than half of the features are not in `adata`.
+        """
+        view, absent = self.view(adata)
+        for part in _blanked(view, absent, size):
+            scaled = self.scale(part)
+            scaled[:, absent] = 0.0
+            yield scaled
+
     def transform(self, adata: AnnData) -> NDArray[np.float32]:
-        """Scaled engine input, cells x columns."""
-        values = self.normalised(adata)
-        values -= self.mean
-        values /= self.std
-        return np.clip(values, -self.clip, self.clip, out=values)
+        """Scaled engine input, cells x columns; see :meth:`chunks`."""
+        return np.concatenate(list(self.chunks(adata)))
 
     def unscale(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """From scaled back to log-normalised units, cells x columns."""
         return values * self.std + self.mean
+
+    @classmethod
+    def unfitted(cls, modality: str, blocks: list[Block], preset: Preset) -> Recipe:
+        """A recipe whose columns are known, but whose means and deviations are not learnt yet."""
+        p = sum(len(block.features) for block in blocks)
+        return cls(modality, blocks, np.zeros(p, np.float32), np.ones(p, np.float32), preset.scale_clip)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form (numbers as float lists)."""
@@ -141,7 +198,7 @@ class EngineInput:
     Attributes
     ----------
     x
-        Scaled input, cells x columns, float32.
+        Scaled input, cells x columns, float32: in memory, or for large data rows that are made when taken.
     linked
         For each pair that the data set is in (by the pair's position) the linked columns anchors are sought on,
         cells x links, in the order of the pair's links.
@@ -149,7 +206,7 @@ class EngineInput:
 
     modality: str
     recipe: Recipe
-    x: NDArray[np.float32]
+    x: Rows
     linked: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
@@ -158,28 +215,21 @@ def _source(adata: AnnData, modality: str) -> Any:
     return adata.X if modality == "cytometry" else adata.layers["counts"]
 
 
-def _take(matrix: Any, index: Sequence[int]) -> NDArray[np.float32]:
-    """Dense float32 copy of some columns."""
-    columns = matrix[:, np.asarray(index, dtype=int)]
-    return np.array(columns.toarray() if sparse.issparse(columns) else columns, dtype=np.float32)
+def _scatter(counts: sparse.csr_matrix, values: NDArray[np.float32], zero: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Dense matrix with `values` where `counts` has stored ones, and each column's `zero` elsewhere."""
+    dense = np.tile(zero, (counts.shape[0], 1))
+    rows = np.repeat(np.arange(counts.shape[0]) * counts.shape[1], np.diff(counts.indptr))
+    dense.reshape(-1)[rows + counts.indices] = values
+    return dense
 
 
-def _log_normalise(values: NDArray[np.float32], target_sum: float | None) -> NDArray[np.float32]:
-    """Bring every row to the same total and take log1p; rows without a count stay zero."""
-    if target_sum is None:
-        return values
-    total = values.sum(1, keepdims=True)
-    values *= np.divide(np.float32(target_sum), total, out=np.zeros_like(total), where=total > 0)
-    return np.log1p(values, out=values)
-
-
-def _varies(matrix: Any) -> NDArray[np.bool_]:
-    """Whether a column takes more than one value."""
-    if sparse.issparse(matrix):
-        low, high = matrix.min(0).toarray().ravel(), matrix.max(0).toarray().ravel()
-    else:
-        low, high = np.min(matrix, 0), np.max(matrix, 0)
-    return np.asarray(high > low)
+def _blanked(view: CountView, absent: NDArray[np.bool_], size: int) -> Iterator[sparse.csr_matrix]:
+    """Blocks of rows with nothing in the columns that are absent."""
+    for part in view.blocks(size):
+        if absent.any():
+            part.data[absent[part.indices]] = 0.0
+            part.eliminate_zeros()
+        yield part
 
 
 def modality_of(adata: AnnData) -> str:
@@ -198,7 +248,9 @@ def modality_of(adata: AnnData) -> str:
     return str(settings["modality"])
 
 
-def _pair_targets(a: Any, b: Any, modalities: tuple[str, str], preset: Preset) -> tuple[float | None, float | None]:
+def _pair_targets(
+    a: CountView, b: CountView, modalities: tuple[str, str], preset: Preset
+) -> tuple[float | None, float | None]:
     """Totals to which the two linked blocks of a pair are normalised.
 
     Counts on both sides: one target, the median total of the RNA side (the first side where neither or both are RNA).
@@ -208,10 +260,11 @@ def _pair_targets(a: Any, b: Any, modalities: tuple[str, str], preset: Preset) -
         if modalities[0] == modalities[1]:
             return None, None
         first = modalities[0] == "cytometry"
-        target = float(np.median(np.expm1(a if first else b).sum(1)))
+        sums = [np.expm1(part.toarray()).sum(1) for part in (a if first else b).blocks()]
+        target = float(np.median(np.concatenate(sums)))
         return (None, target) if first else (target, None)
     reference = b if modalities[1] == "rna" and modalities[0] != "rna" else a
-    target = max(float(np.median(reference.sum(1))), preset.min_target_sum)
+    target = max(float(np.median(row_sums(reference.blocks()))), preset.min_target_sum)
     return target, target
 
 
@@ -255,9 +308,10 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     for adata, modality in zip(adatas, modalities):
         if adata.n_obs < 2:
             raise DataError(f"the {modality} data set has {adata.n_obs} cell(s); integration needs at least two")
-    varies = [_varies(_source(adata, modality)) for adata, modality in zip(adatas, modalities)]
+    sources = [_source(adata, modality) for adata, modality in zip(adatas, modalities)]
+    ranges = [_Range(*column_ranges(CountView(source).blocks())) for source in sources]
+    varies = [found.high > found.low for found in ranges]
     blocks: list[list[Block]] = [[] for _ in adatas]
-    values: list[list[NDArray[np.float32]]] = [[] for _ in adatas]
 
     pairs = pairs_of(preset.topology, len(adatas))
     for i, j in pairs:
@@ -271,14 +325,13 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
                 "or give a table of links."
             )
         names = (list(table["feature_a"]), list(table["feature_b"]))
-        raw = [
-            _take(_source(adatas[k], modalities[k]), adatas[k].var_names.get_indexer(features))
+        views = [
+            CountView(sources[k], columns=adatas[k].var_names.get_indexer(features))
             for k, features in zip((i, j), names)
         ]
-        targets = _pair_targets(raw[0], raw[1], (modalities[i], modalities[j]), preset)
-        for k, features, columns, target in zip((i, j), names, raw, targets):
+        targets = _pair_targets(views[0], views[1], (modalities[i], modalities[j]), preset)
+        for k, features, target in zip((i, j), names, targets):
             blocks[k].append(Block(features, target, linked=True))
-            values[k].append(_log_normalise(columns, target))
 
     inputs = []
     for k, (adata, modality) in enumerate(zip(adatas, modalities)):
@@ -286,30 +339,53 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
         n_top = min(preset.n_top_genes, int(adata.uns["scmodal"].get("n_top_genes", 0)) or preset.n_top_genes)
         rest = _rest_features(adata, modality, linked, varies[k], n_top)
         if rest:
-            raw_rest = _take(_source(adata, modality), adata.var_names.get_indexer(rest))
             target = None
             if modality != "cytometry":
-                totals = raw_rest.sum(1)
+                totals = row_sums(CountView(sources[k], columns=adata.var_names.get_indexer(rest)).blocks())
                 target = float(np.median(totals[totals > 0]))
             blocks[k].append(Block(rest, target, linked=False))
-            values[k].append(_log_normalise(raw_rest, target))
-        inputs.append(_scale(modality, blocks[k], values[k], preset))
+        inputs.append(_scale(adata, ranges[k], Recipe.unfitted(modality, blocks[k], preset)))
 
     _add_linked(inputs, pairs, preset)
     return inputs
 
 
-def _scale(modality: str, blocks: list[Block], values: list[NDArray[np.float32]], preset: Preset) -> EngineInput:
-    """Scale the joined blocks; a column that became constant by normalisation stays, at zero."""
-    x = np.concatenate(values, axis=1)
-    mean = x.mean(0, dtype=np.float64)
-    std = x.std(0, ddof=1, dtype=np.float64)
+@dataclass
+class _Range:
+    """Least and greatest value of each column, and whether all are whole numbers."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    whole: bool
+
+
+def _scale(adata: AnnData, found: _Range, recipe: Recipe) -> EngineInput:
+    """Learn the recipe's means and deviations; a column that became constant by normalisation stays, at zero."""
+    view, _ = recipe.view(adata)
+    counts: RowStore | sparse.csr_matrix
+    large = 4.0 * view.shape[0] * view.shape[1] > in_memory_limit()
+    if large:
+        whole = found.whole and bool(found.low.min() >= 0)
+        counts = RowStore(view.blocks(), view.shape[1], float(found.high.max()), whole)
+    else:
+        counts = view.to_memory()
+    blocks = CountView(counts).blocks
+
+    def normalised() -> Iterator[sparse.csr_matrix]:
+        for part in blocks():
+            yield sparse.csr_matrix((recipe.log_normalise(part), part.indices, part.indptr), shape=part.shape)
+
+    mean, std = column_moments(normalised, view.shape)
     std[std < 1e-12] = 1.0
-    recipe = Recipe(modality, blocks, mean.astype(np.float32), std.astype(np.float32), preset.scale_clip)
-    x -= recipe.mean
-    x /= recipe.std
-    np.clip(x, -recipe.clip, recipe.clip, out=x)
-    return EngineInput(modality, recipe, x)
+    recipe.mean, recipe.std = mean.astype(np.float32), std.astype(np.float32)
+    if isinstance(counts, RowStore):
+        return EngineInput(recipe.modality, recipe, LazyRows(counts, recipe.scale))
+    x = np.empty(view.shape, np.float32)
+    start = 0
+    for part in blocks():
+        x[start : start + part.shape[0]] = recipe.scale(part)
+        start += part.shape[0]
+    return EngineInput(recipe.modality, recipe, x)
 
 
 def _add_linked(inputs: list[EngineInput], pairs: Sequence[tuple[int, int]], preset: Preset) -> None:
@@ -317,12 +393,11 @@ def _add_linked(inputs: list[EngineInput], pairs: Sequence[tuple[int, int]], pre
     from scmodal.anchors import smooth
 
     for k, item in enumerate(inputs):
-        start = 0
         # blocks stand in the order of the pairs, then the rest
-        for pair, block in zip([p for p, members in enumerate(pairs) if k in members], item.recipe.blocks):
-            item.linked[pair] = item.x[:, start : start + len(block.features)]
-            start += len(block.features)
-        joined = np.concatenate(list(item.linked.values()), axis=1)
+        own = [pair for pair, members in enumerate(pairs) if k in members]
+        widths = [len(block.features) for block in item.recipe.blocks[: len(own)]]
+        joined = np.empty((len(item.x), sum(widths)), np.float32)
+        for rows, values in row_chunks(item.x, BLOCK):
+            joined[rows] = values[:, : joined.shape[1]]
         joined = smooth(joined, item.x, preset.smoothing, preset.smoothing_neighbours, preset.smoothing_components)
-        cuts = np.cumsum([part.shape[1] for part in item.linked.values()])[:-1]
-        item.linked = dict(zip(item.linked, np.split(joined, cuts, axis=1)))
+        item.linked = dict(zip(own, np.split(joined, np.cumsum(widths)[:-1], axis=1)))

@@ -22,7 +22,7 @@ import shutil
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,33 @@ BARCODE = re.compile(r"([A-Za-z0-9]+[_#-])*[ACGTN]{10,}([-_.]\w+)*")
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _SHOWN = 5  # names quoted in a message before "and N more"
 _CHUNK = 1 << 22  # matrix elements looked at in one go: 32 MB of doubles
+_STORED = 1 << 17  # values in one compressed piece of a sparse matrix on disk
+
+MEMORY_VARIABLE = "SCMODAL_IN_MEMORY_GB"
+"""Environment variable: data that would take more memory than this many GB are read and computed in pieces."""
+
+IN_MEMORY_GB = 1.5
+"""Its default."""
+
+
+def in_memory_limit() -> float:
+    """Bytes above which data stay on disk.
+
+    Raises
+    ------
+    InputError
+        The environment variable is not a number of 0 or more.
+    """
+    text = os.environ.get(MEMORY_VARIABLE, "")
+    try:
+        limit = float(text or IN_MEMORY_GB)
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise InputError(
+            f"environment variable {MEMORY_VARIABLE}={text!r}: expected a number of gigabytes, for example 1.5"
+        )
+    return limit * 1e9
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -78,7 +105,7 @@ def check_writable(folder: str | Path) -> None:
         ) from exc
 
 
-_DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _remove(path: Path) -> None:
@@ -134,7 +161,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
         _put_in_place(temporary, path)
     except OSError as exc:
-        if exc.errno in _DISK_ERRORS or "No space left" in str(exc):
+        if exc.errno in DISK_ERRORS or "No space left" in str(exc):
             raise InputError(
                 f"cannot write {path.name!r} into {str(path.parent)!r} ({exc.strerror or exc}): "
                 "free space there or choose another output folder"
@@ -149,6 +176,47 @@ def write_h5ad(adata: AnnData, path: str | Path) -> None:
     """Write an AnnData, compressed; see :func:`atomic_path` for what can fail."""
     with atomic_path(path) as temporary:
         adata.write_h5ad(temporary, compression="gzip", compression_opts=1)
+
+
+def write_h5ad_blocks(annotation: AnnData, matrices: Mapping[str, Iterable[sp.csr_matrix]], path: str | Path) -> None:
+    """Write an h5ad whose matrices never are in memory as a whole; see :func:`atomic_path` for what can fail.
+
+    Parameters
+    ----------
+    annotation
+        Everything but the matrices: an AnnData without X and layers.
+    matrices
+        Blocks of rows, in order, of each matrix by its place in the file (``X``, ``layers/counts``).
+    path
+        File to write, compressed as :func:`write_h5ad` does.
+    """
+    with atomic_path(path) as temporary:
+        annotation.write_h5ad(temporary, compression="gzip", compression_opts=1)
+        with h5py.File(temporary, "r+") as file:
+            for place, blocks in matrices.items():
+                _write_csr(file, place, blocks, annotation.n_vars)
+
+
+def _write_csr(file: h5py.File, place: str, blocks: Iterable[sp.csr_matrix], n_columns: int) -> None:
+    """Write blocks of rows as one CSR matrix in the layout of anndata."""
+    file.pop(place, None)  # a null stands there where a matrix may be
+    group = file.create_group(place)
+    packed = {"maxshape": (None,), "chunks": (_STORED,), "compression": "gzip", "compression_opts": 1}
+    data = group.create_dataset("data", (0,), np.float32, **packed)
+    indices = group.create_dataset("indices", (0,), np.int32, **packed)
+    sizes = [np.zeros(1, np.int64)]
+    stored = 0
+    for part in blocks:
+        for dataset, values in ((data, part.data), (indices, part.indices)):
+            dataset.resize((stored + part.nnz,))
+            dataset[stored:] = values
+        stored += part.nnz
+        sizes.append(np.diff(part.indptr).astype(np.int64))
+    indptr = np.cumsum(np.concatenate(sizes))
+    group.create_dataset("indptr", data=indptr, compression="gzip", compression_opts=1)
+    group.attrs["encoding-type"] = "csr_matrix"
+    group.attrs["encoding-version"] = "0.1.0"
+    group.attrs["shape"] = (len(indptr) - 1, n_columns)
 
 
 def mudata_options() -> contextlib.AbstractContextManager[Any]:
@@ -738,13 +806,24 @@ def check_file(
 
 def _elements(matrix: Any) -> Iterator[tuple[int, np.ndarray]]:
     """Stored values of a matrix in pieces, each with its offset: nothing is ever copied whole."""
-    flat = matrix.data if sp.issparse(matrix) else np.ascontiguousarray(matrix).reshape(-1)
+    if isinstance(matrix, h5py.Dataset):
+        rows = max(1, _CHUNK // matrix.shape[1])
+        for row in range(0, matrix.shape[0], rows):
+            yield row * matrix.shape[1], matrix[row : row + rows].reshape(-1)
+        return
+    if is_on_disk(matrix):
+        flat = matrix.group["data"]
+    else:
+        flat = matrix.data if sp.issparse(matrix) else np.ascontiguousarray(matrix).reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         yield start, flat[start : start + _CHUNK]
 
 
 def _position(matrix: Any, offset: int) -> tuple[int, int]:
     """Row and column of the stored value number `offset`."""
+    if is_on_disk(matrix) and not isinstance(matrix, h5py.Dataset):
+        row = int(np.searchsorted(matrix.group["indptr"][()], offset, side="right") - 1)
+        return row, int(matrix.group["indices"][offset])
     if not sp.issparse(matrix):
         row, column = divmod(offset, matrix.shape[1])
         return int(row), int(column)
@@ -863,6 +942,19 @@ def find_counts(adata: AnnData, name: str = "the AnnData") -> tuple[Any, str]:
     raise InputError(f"{name}: X already {state}, no counts anywhere ({looked}). {mend}")
 
 
+def is_on_disk(matrix: Any) -> bool:
+    """Whether a matrix is a part of an open file, rows of which are read when they are sliced."""
+    return isinstance(matrix, h5py.Dataset) or hasattr(matrix, "group")
+
+
+def matrix_file(matrix: Any) -> str | None:
+    """Path of the open file that a matrix is a part of; None for one in memory."""
+    if not is_on_disk(matrix):
+        return None
+    item = getattr(matrix, "group", matrix)
+    return str(item.file.filename if isinstance(item, h5py.Group | h5py.Dataset) else item.store_path)
+
+
 def to_csr(matrix: Any) -> sp.csr_matrix:
     """`matrix` as float32 CSR without stored zeros; the input is not changed, and not copied where it fits."""
     if sp.issparse(matrix):
@@ -941,19 +1033,34 @@ def _text_index(index: pd.Index) -> pd.Index:
 # one AnnData of one modality, whatever it came from
 
 
-def _select_types(adata: AnnData, modality: str, name: str, messages: list[str]) -> AnnData:
-    """Features of the wanted 10x type, where var says of which type they are."""
+@dataclass
+class Checked:
+    """One modality of a file, looked through: what :func:`from_anndata` makes an AnnData of."""
+
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    matrix: Any
+    """Cells x features as they are stored, in memory or on disk."""
+    columns: np.ndarray | None
+    """Positions of the matrix's columns that `var` names; None for all of them."""
+    obsm: dict[str, np.ndarray]
+    own: dict[str, Any]
+    """What goes into ``uns["scmodal"]``."""
+
+
+def _wanted_types(adata: AnnData, modality: str, name: str, messages: list[str]) -> np.ndarray | None:
+    """Mask of the features of the wanted 10x type; None where all are, or var does not say of which type they are."""
     wanted = FEATURE_TYPES.get(modality)
     if wanted is None or "feature_types" not in adata.var:
-        return adata
+        return None
     types = adata.var["feature_types"].astype(str)
     present = sorted(types.unique())
     _check_feature_types(present, modality, name)
-    if wanted in present and len(present) > 1:
-        keep = (types == wanted).to_numpy()
-        messages.append(f"{int(keep.sum()):,} of {len(keep):,} features are {wanted!r} and were taken.")
-        return adata[:, keep].copy()
-    return adata
+    if wanted not in present or len(present) == 1:
+        return None
+    keep = (types == wanted).to_numpy()
+    messages.append(f"{int(keep.sum()):,} of {len(keep):,} features are {wanted!r} and were taken.")
+    return np.asarray(keep)
 
 
 def from_anndata(
@@ -993,11 +1100,28 @@ def from_anndata(
     """
     from anndata import AnnData
 
-    modality = canonical_modality(modality)
-    notes = list(messages)
     if adata.isbacked:
         adata = adata.to_memory()
-    adata = _select_types(adata, modality, name, notes)
+    checked = _check(adata, modality, name, messages, number_duplicates)
+    matrix = checked.matrix if checked.columns is None else checked.matrix[:, checked.columns]
+    if checked.own["modality"] == "cytometry":
+        result = AnnData(X=matrix, obs=checked.obs, var=checked.var)
+    else:
+        counts = to_csr(matrix)
+        result = AnnData(X=counts, obs=checked.obs, var=checked.var, layers={"counts": counts})
+    for key, value in checked.obsm.items():
+        result.obsm[key] = value
+    result.uns["scmodal"] = checked.own
+    return result
+
+
+def _check(
+    adata: AnnData, modality: str, name: str, messages: Sequence[str], number_duplicates: bool = False
+) -> Checked:
+    """Find the counts, check names and values: the part of :func:`from_anndata` that reads matrices but makes none."""
+    modality = canonical_modality(modality)
+    notes = list(messages)
+    keep = _wanted_types(adata, modality, name, notes)
     n_cells, n_features = adata.shape
     if n_features == 0 and adata.raw is not None:
         n_features = adata.raw.shape[1]
@@ -1006,6 +1130,7 @@ def from_anndata(
 
     problems: list[str] = []
     var = adata.var.copy()
+    columns = None
     matrix: Any = None
     where = "X"
     if modality == "cytometry":
@@ -1028,6 +1153,9 @@ def from_anndata(
             raw_var = adata.raw.var.copy()
             extra = [c for c in var.columns if c not in raw_var.columns]
             var = raw_var.join(var[extra]) if var.index.is_unique and raw_var.index.is_unique else raw_var
+        elif keep is not None:
+            columns = np.flatnonzero(keep)
+            var = var.iloc[columns]
         if where != "X":
             notes.append(
                 f"Raw counts were taken from {'raw.X' if where == 'raw' else 'layers[' + repr('counts') + ']'}."
@@ -1061,17 +1189,11 @@ def from_anndata(
 
     obs = adata.obs.copy()
     obs.index = obs_names
-    if modality == "cytometry":
-        result = AnnData(X=matrix, obs=obs, var=var)
-    else:
-        counts = to_csr(matrix)
-        result = AnnData(X=counts, obs=obs, var=var, layers={"counts": counts})
-    if "spatial" in adata.obsm and isinstance(adata.obsm["spatial"], np.ndarray):
-        result.obsm["spatial"] = adata.obsm["spatial"]
-    result.uns["scmodal"] = {"modality": modality, "counts_from": where, "messages": notes}
+    spatial = adata.obsm.get("spatial")
+    own: dict[str, Any] = {"modality": modality, "counts_from": where, "messages": notes}
     if modality == "cytometry" and isinstance(adata.uns.get("instrument"), str):
-        result.uns["scmodal"]["instrument"] = adata.uns["instrument"]
-    return result
+        own["instrument"] = adata.uns["instrument"]
+    return Checked(obs, var, matrix, columns, {"spatial": spatial} if isinstance(spatial, np.ndarray) else {}, own)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1088,7 +1210,7 @@ def _registry_error() -> type[Exception]:
 
 
 @contextlib.contextmanager
-def _reading(name: str, kind: str) -> Iterator[None]:
+def reading(name: str, kind: str) -> Iterator[None]:
     """Turn whatever a library says about a damaged file into an InputError that names the file."""
     try:
         with warnings.catch_warnings():
@@ -1115,7 +1237,7 @@ def _reading(name: str, kind: str) -> Iterator[None]:
 def _read_h5ad(path: Path, modality: str, name: str) -> AnnData:
     import anndata
 
-    with _reading(name, "h5ad"):
+    with reading(name, "h5ad"):
         adata = anndata.read_h5ad(path)
     return from_anndata(adata, modality, name)
 
@@ -1125,12 +1247,17 @@ def _read_h5mu(path: Path, modality: str, name: str) -> AnnData:
     from anndata.io import read_elem
 
     notes: list[str] = []
-    with _open_hdf5(path, name) as store, _reading(name, "h5mu"):
+    with _open_hdf5(path, name) as store, reading(name, "h5mu"):
         key = _pick_modality(list(store["mod"]), modality, name)
         shared = read_elem(store["obs"]) if "obs" in store else pd.DataFrame()
-    with _reading(name, "h5mu"):
+    with reading(name, "h5mu"):
         adata = mudata.read_h5ad(path, mod=key)
-    # Annotation of the cells often lives beside the modalities: what the modality lacks is added by cell name.
+    _add_shared(adata, shared, notes)
+    return from_anndata(adata, modality, name, messages=notes)
+
+
+def _add_shared(adata: AnnData, shared: pd.DataFrame, notes: list[str]) -> None:
+    """Annotation of cells that lies beside a MuData's modalities: what the modality lacks is added by cell name."""
     shared = shared.drop(columns=[c for c in shared.columns if str(c) in adata.obs or ":" in str(c)])
     if len(shared.columns) and shared.index.is_unique:
         extra = shared.reindex(adata.obs_names)
@@ -1138,7 +1265,6 @@ def _read_h5mu(path: Path, modality: str, name: str) -> AnnData:
         if filled:
             adata.obs = adata.obs.join(extra[filled]) if adata.obs_names.is_unique else adata.obs
             notes.append(f"Columns of the MuData's own obs were added: {some(filled)}.")
-    return from_anndata(adata, modality, name, messages=notes)
 
 
 def _tenx_result(
@@ -1174,7 +1300,7 @@ def _tenx_result(
 
 
 def _read_tenx_h5(path: Path, modality: str, name: str) -> AnnData:
-    with _open_hdf5(path, name) as store, _reading(name, "10x HDF5"):
+    with _open_hdf5(path, name) as store, reading(name, "10x HDF5"):
         group = _tenx_group(store, name)
         n_features, n_cells = (int(n) for n in group["shape"][()])
         # Stored as features x cells by column, which is cells x features by row: nothing needs turning.
@@ -1195,7 +1321,7 @@ def _read_tenx_mtx(path: Path, modality: str, name: str) -> AnnData:
     from scipy.io import mmread
 
     files = _mtx_files(path, name)
-    with _reading(name, "10x matrix folder"):
+    with reading(name, "10x matrix folder"):
         features = _mtx_features(files.features)
         with _open_text(files.barcodes) as handle:
             barcodes = np.array([line.strip().split("\t")[0] for line in handle if line.strip()], dtype=object)
@@ -1228,7 +1354,7 @@ def _read_table(path: Path, modality: str, name: str, obs_columns: Collection[st
     notes_frames: list[pd.DataFrame] = []
     first_is_name = True
     dense = modality == "cytometry"
-    with _reading(name, "a table"):
+    with reading(name, "a table"):
         chunks = pd.read_csv(
             path,
             sep=delimiter,
@@ -1320,7 +1446,7 @@ def _read_fcs(path: Path, modality: str, name: str) -> AnnData:
 
     _only_cytometry(modality, name)
     flow = _flow_data(path, name)
-    with _reading(name, "FCS"):
+    with reading(name, "FCS"):
         events = flow.as_array(preprocess=True)
     channels = [str(c).strip() for c in flow.pnn_labels]
     markers = [str(m).strip() or c for m, c in zip(flow.pns_labels, channels)]
@@ -1393,6 +1519,111 @@ def read_modality(
     return adata
 
 
+def _stored_matrices(group: Any) -> dict[str, Any]:
+    """The matrices of an h5ad by where :func:`find_counts` looks for them."""
+    places = {"layers/counts": "layers/counts", "X": "X", "raw": "raw/X"}
+    return {where: group[place] for where, place in places.items() if place in group}
+
+
+def _bytes_in_memory(item: Any) -> int:
+    """Memory that a stored matrix would take: float32 and 32-bit positions where it is sparse."""
+    if hasattr(item, "keys"):
+        return 8 * int(item["data"].shape[0]) if "data" in item else 0
+    return 4 * math.prod(item.shape or (0,))
+
+
+def _matrix_bytes(path: Path) -> int:
+    """Memory that the matrices of a prepared file would take, if they are counts (else 0: they are read whole)."""
+    with h5py.File(path, "r") as file:
+        if "layers/counts" not in file:
+            return 0
+        return sum(_bytes_in_memory(item) for item in _stored_matrices(file).values())
+
+
+def _open_matrix(item: Any, name: str) -> Any:
+    """A stored matrix whose rows are read when they are sliced."""
+    from anndata.io import sparse_dataset
+
+    if not hasattr(item, "keys"):
+        return item
+    matrix = sparse_dataset(item)
+    if matrix.format != "csr":
+        raise InputError(
+            f"{name}: the matrix is stored by feature (CSC) and too large to be read whole; store it by cell (CSR: "
+            f"adata.X = adata.X.tocsr()), or set {MEMORY_VARIABLE} above its size in gigabytes"
+        )
+    return matrix
+
+
+def _open_h5ad(group: Any, name: str, with_raw: bool) -> AnnData:
+    """An AnnData whose X, counts and raw stay in the open file; everything else is read."""
+    from anndata import AnnData
+    from anndata.io import read_elem
+
+    stored = {where: item for where, item in _stored_matrices(group).items() if _bytes_in_memory(item)}
+    found = {where: _open_matrix(item, name) for where, item in stored.items()}
+    return AnnData(
+        X=found.get("X"),
+        obs=read_elem(group["obs"]),
+        var=read_elem(group["var"]),
+        uns=read_elem(group["uns"]) if "uns" in group else {},
+        obsm=read_elem(group["obsm"]) if "obsm" in group else {},
+        layers={"counts": found["layers/counts"]} if "layers/counts" in found else {},
+        raw={"X": found["raw"], "var": read_elem(group["raw/var"])} if with_raw and "raw" in found else None,
+    )
+
+
+COPIES = 3
+"""How often preparation in memory holds the matrices of a file."""
+
+
+def open_counts(path: str | Path, modality: str, name: str | None = None) -> Checked | None:
+    """Check one modality of a file too large to be read whole, and leave its counts there.
+
+    Parameters
+    ----------
+    path
+        ``.h5ad`` or ``.h5mu``; see :func:`read_modality`.
+    modality
+        Canonical name or alias.
+    name
+        What to call the file in messages; default its path.
+
+    Returns
+    -------
+    Checked
+        With a matrix whose rows are read when they are sliced; None where :func:`read_modality` is to be used: the
+        file is of another kind, or fits in memory (:data:`COPIES` times its matrices within
+        :func:`in_memory_limit`).
+
+    Raises
+    ------
+    InputError
+        As for :func:`read_modality`; or a large matrix that is stored by feature.
+    """
+    from anndata.io import read_elem
+
+    path = Path(path)
+    name = name or str(path)
+    modality = canonical_modality(modality)
+    kind = sniff(path, name)
+    if kind not in {"h5ad", "h5mu"} or modality == "cytometry":
+        return None
+    with reading(name, kind):
+        file = h5py.File(path, "r")
+        group = file if kind == "h5ad" else file["mod"][_pick_modality(list(file["mod"]), modality, name)]
+        if COPIES * sum(_bytes_in_memory(item) for item in _stored_matrices(group).values()) <= in_memory_limit():
+            file.close()
+            return None
+        adata = _open_h5ad(group, name, with_raw=True)
+        notes: list[str] = []
+        if kind == "h5mu" and "obs" in file:
+            _add_shared(adata, read_elem(file["obs"]), notes)
+        checked = _check(adata, modality, name, notes)
+    checked.own["source"] = [path.name]
+    return checked
+
+
 def _plain_uns(adata: AnnData) -> None:
     """Make uns["scmodal"] what it was before it went through HDF5: str, int, float, list."""
     own = adata.uns.get("scmodal")
@@ -1402,6 +1633,12 @@ def _plain_uns(adata: AnnData) -> None:
 
 def read_prepared(path: str | Path) -> AnnData:
     """Read a file that ``scmodal preprocess`` wrote.
+
+    Returns
+    -------
+    AnnData
+        Where its matrices would take more memory than :func:`in_memory_limit`, they stay in the open file
+        (``anndata.abc.CSRDataset``) and their rows are read when they are sliced.
 
     Raises
     ------
@@ -1416,8 +1653,11 @@ def read_prepared(path: str | Path) -> AnnData:
         raise InputError(
             f"{path}: a prepared .h5ad is needed here, this is {kind}; run `scmodal preprocess` on it first"
         )
-    with _reading(str(path), "h5ad"):
-        adata = anndata.read_h5ad(path)
+    with reading(str(path), "h5ad"):
+        if _matrix_bytes(path) > in_memory_limit():
+            adata = _open_h5ad(h5py.File(path, "r"), str(path), with_raw=False)
+        else:
+            adata = anndata.read_h5ad(path)
     _plain_uns(adata)
     check_prepared(adata, str(path))
     return adata
@@ -1437,7 +1677,7 @@ def read_h5mu(path: str | Path) -> MuData:
     kind = sniff(path)
     if kind != "h5mu":
         raise InputError(f"{path}: an .h5mu (MuData) is needed here, this is {kind}")
-    with _reading(str(path), "h5mu"), mudata_options():
+    with reading(str(path), "h5mu"), mudata_options():
         mdata = mudata.read_h5mu(path)
     for adata in mdata.mod.values():
         _plain_uns(adata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,6 +20,7 @@ from scmodal.contracts import InputError, canonical_modality, nearest
 from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
 from scmodal.links import LinkTable, build_links
 from scmodal.presets import Preset, get_preset
+from scmodal.rows import LazyRows, row_chunks
 
 if TYPE_CHECKING:
     import torch
@@ -174,8 +175,6 @@ class ScModal:
         """
         import torch
 
-        from scmodal import step, training
-
         adatas = _as_list(data)
         self.modalities = [modality_of(adata) for adata in adatas]
         if len(set(self.modalities)) < len(self.modalities):
@@ -191,6 +190,19 @@ class ScModal:
         inputs = build_inputs(adatas, links, self.preset)
         self.links = links
         self.recipes = {item.modality: item.recipe for item in inputs}
+
+        try:
+            self._train(inputs, device, progress)
+        finally:
+            for item in inputs:
+                if isinstance(item.x, LazyRows):
+                    item.x.close()
+        return self
+
+    def _train(self, inputs: Sequence[EngineInput], device: torch.device, progress: Progress | None) -> None:
+        import torch
+
+        from scmodal import step, training
 
         training_data = training.make_data(inputs, self.preset, device)
         self.messages = list(training_data.messages)
@@ -210,9 +222,11 @@ class ScModal:
             "n_features": {item.modality: len(item.recipe.features) for item in inputs},
             "batch_sizes": {item.modality: min(self.preset.batch_size, len(item.x)) for item in inputs},
         }
-        self.latents = {item.modality: self._encode(item.x, item.modality) for item in inputs}
+        self.latents = {
+            item.modality: self._encode((part for _, part in row_chunks(item.x, ENCODE_CHUNK)), item.modality)
+            for item in inputs
+        }
         self._learn_cycle_errors(inputs)
-        return self
 
     def _learn_cycle_errors(self, inputs: Sequence[EngineInput]) -> None:
         """Quantiles of |z - E_j(G_j(z))| over the training cells of j: the scale of an imputed cell's confidence."""
@@ -245,7 +259,12 @@ class ScModal:
             if modality not in self.latents:
                 raise InputError("a loaded model does not keep its training cells: give the data set to embed")
             return self.latents[modality]
-        return self._encode(self.recipes[modality].transform(adata), modality)
+        return self._encode(self.recipes[modality].chunks(adata, ENCODE_CHUNK), modality)
+
+    def embed_chunks(self, adata: AnnData, modality: str, size: int) -> Iterator[NDArray[np.float32]]:
+        """Latent coordinates of the cells of a prepared data set, `size` cells at a time."""
+        for part in self.recipes[self.known_modality(modality)].chunks(adata, size):
+            yield self._encode([part], modality)
 
     def scaled(self, adata: AnnData, modality: str | None = None) -> tuple[NDArray[np.float32], list[str]]:
         """Measured values in the model's scaled units.
@@ -298,7 +317,7 @@ class ScModal:
         """Features of `target` at latent positions `z` (cells x n_latent)."""
         target = self.known_modality(target)
         recipe = self.recipes[target]
-        scaled = self._apply("generators", target, z)
+        scaled = self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)))
         return Decoded(
             log_normalised=recipe.per_feature(recipe.unscale(scaled)),
             scaled=recipe.per_feature(scaled),
@@ -337,20 +356,17 @@ class ScModal:
             parts.append((back - part).norm(dim=1).cpu().numpy())
         return np.concatenate(parts)
 
-    def _encode(self, x: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
-        return self._apply("encoders", modality, x)
+    def _encode(self, chunks: Iterable[NDArray[np.float32]], modality: str) -> NDArray[np.float32]:
+        return self._apply("encoders", modality, chunks)
 
-    def _apply(self, kind: str, modality: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one network over all rows, in chunks."""
+    def _apply(self, kind: str, modality: str, chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Run one network over chunks of rows."""
         import torch
 
         network = getattr(self._fitted(), kind)[self.modalities.index(modality)]
         device = next(network.parameters()).device
         with torch.inference_mode():
-            parts = [
-                network(torch.as_tensor(values[start : start + ENCODE_CHUNK], device=device)).cpu().numpy()
-                for start in range(0, len(values), ENCODE_CHUNK)
-            ]
+            parts = [network(torch.as_tensor(part, device=device)).cpu().numpy() for part in chunks]
         return np.concatenate(parts)
 
     def _fitted(self) -> Networks:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import scipy.sparse as sp
 from . import io
 from ._version import __version__
 from .contracts import INTEGRATED_MODALITIES, SCHEMA_VERSION, InputError, canonical_modality
+from .rows import CountView, RowStore, column_moments, column_ranges, join_blocks, row_sums
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,15 +39,46 @@ _MIN_BATCH = 3  # cells a batch must have to rank genes within it
 # what the modalities share
 
 
-def _start(adata: AnnData, modality: str) -> tuple[AnnData, dict[str, Any]]:
-    """A copy in the readers' form to work on, and the notes about it."""
+@dataclass
+class _Work:
+    """A data set on its way: annotation, the counts wherever they are, and the notes about it."""
+
+    annotation: AnnData
+    """Without matrices."""
+    counts: CountView
+    info: dict[str, Any]
+    factors: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    """By which the counts of each cell are multiplied before log1p."""
+
+    def normalised(self) -> Iterator[sp.csr_matrix]:
+        """log1p of the counts, each cell brought to the median total, in blocks of rows."""
+        start = 0
+        for part in self.counts.blocks():
+            factors = self.factors[start : start + part.shape[0]]
+            start += part.shape[0]
+            data = part.data * np.repeat(factors, np.diff(part.indptr))
+            yield sp.csr_matrix((np.log1p(data, out=data), part.indices, part.indptr), shape=part.shape)
+
+    def to_anndata(self) -> AnnData:
+        """The prepared data in memory."""
+        adata = self.annotation
+        adata.layers["counts"] = self.counts.to_memory()
+        adata.X = join_blocks(self.normalised(), adata.n_vars)
+        return adata
+
+
+def _read(adata: AnnData, modality: str) -> AnnData:
+    """The data in the readers' form."""
     own = adata.uns.get("scmodal")
     if own is None or own.get("modality") != modality or "schema_version" in own:
-        adata = io.from_anndata(adata, modality)
-    else:
-        adata = adata.copy()
+        return io.from_anndata(adata, modality)
+    return adata
+
+
+def _notes(adata: AnnData, modality: str) -> dict[str, Any]:
+    """What is noted about a data set, before anything is done."""
     own = adata.uns["scmodal"]
-    return adata, {
+    return {
         "schema_version": SCHEMA_VERSION,
         "scmodal_version": __version__,
         "modality": modality,
@@ -62,6 +95,26 @@ def _start(adata: AnnData, modality: str) -> tuple[AnnData, dict[str, Any]]:
         "instrument": str(own.get("instrument", "")),
         "messages": list(own.get("messages", [])),
     }
+
+
+def _start(adata: AnnData, modality: str) -> _Work:
+    """Work on the counts of an AnnData, which is not changed."""
+    from anndata import AnnData
+
+    adata = _read(adata, modality)
+    annotation = AnnData(obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm))
+    return _Work(annotation, CountView(adata.layers["counts"]), _notes(adata, modality))
+
+
+def _start_stored(checked: io.Checked) -> tuple[_Work, RowStore]:
+    """Work on counts that stay on disk: in a copy that is read many times over."""
+    from anndata import AnnData
+
+    annotation = AnnData(obs=checked.obs, var=checked.var, obsm=checked.obsm, uns={"scmodal": checked.own})
+    view = CountView(checked.matrix, columns=checked.columns)
+    _, high, whole = column_ranges(view.blocks())
+    store = RowStore(view.blocks(), view.shape[1], float(high.max()), whole)
+    return _Work(annotation, CountView(store), _notes(annotation, checked.own["modality"])), store
 
 
 def _source(info: dict[str, Any]) -> str:
@@ -109,50 +162,15 @@ def _tidy_obs(obs: pd.DataFrame) -> pd.DataFrame:
     return obs
 
 
-def _column_moments(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (ddof 1) of each column, n_vars each, without a dense or double copy of a CSR."""
+def _column_moments(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (ddof 1) of each column of a dense matrix, without a double copy of it."""
     n, p = matrix.shape
     total = np.zeros(p)
     # Two passes: a sum of squares alone loses the spread of columns with a large mean.
-    if not sp.issparse(matrix):
-        mean = matrix.mean(axis=0, dtype=np.float64)
-        for start in range(0, n, 65536):
-            total += np.square(matrix[start : start + 65536].astype(np.float64) - mean).sum(axis=0)
-        return mean, np.sqrt(total / max(n - 1, 1))
-    stored = np.zeros(p)
-    step = 1 << 22
-    for start in range(0, matrix.nnz, step):
-        columns = matrix.indices[start : start + step]
-        total += np.bincount(columns, weights=matrix.data[start : start + step], minlength=p)
-        stored += np.bincount(columns, minlength=p)
-    mean = total / n
-    squares = (n - stored) * np.square(mean)
-    for start in range(0, matrix.nnz, step):
-        columns = matrix.indices[start : start + step]
-        deviation = matrix.data[start : start + step] - mean[columns]
-        squares += np.bincount(columns, weights=np.square(deviation), minlength=p)
-    return mean, np.sqrt(squares / max(n - 1, 1))
-
-
-def _constant_columns(counts: sp.csr_matrix) -> np.ndarray:
-    """Columns that have the same value in every cell."""
-    columns = counts.tocsc()
-    stored = np.diff(columns.indptr)
-    constant = stored == 0
-    for j in np.flatnonzero(stored == counts.shape[0]):
-        values = columns.data[columns.indptr[j] : columns.indptr[j + 1]]
-        constant[j] = bool((values == values[0]).all())
-    return constant
-
-
-def _log_normalise(counts: sp.csr_matrix) -> tuple[sp.csr_matrix, float]:
-    """log1p of the counts, each cell brought to the median total; also that total."""
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    target = float(np.median(totals))
-    factors = (target / totals).astype(np.float32)
-    data = counts.data * np.repeat(factors, np.diff(counts.indptr))
-    np.log1p(data, out=data)
-    return sp.csr_matrix((data, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape), target
+    mean = matrix.mean(axis=0, dtype=np.float64)
+    for start in range(0, n, 65536):
+        total += np.square(matrix[start : start + 65536].astype(np.float64) - mean).sum(axis=0)
+    return mean, np.sqrt(total / max(n - 1, 1))
 
 
 def _drop(adata: AnnData, info: dict[str, Any], cells: np.ndarray | None, features: np.ndarray | None) -> AnnData:
@@ -177,31 +195,37 @@ def _drop(adata: AnnData, info: dict[str, Any], cells: np.ndarray | None, featur
     return adata
 
 
-def _counted(adata: AnnData, info: dict[str, Any]) -> AnnData:
+def _drop_counts(work: _Work, cells: np.ndarray | None = None, features: np.ndarray | None = None) -> None:
+    """Drop cells and features (boolean, True goes) from annotation and counts, and say which."""
+    work.annotation = _drop(work.annotation, work.info, cells, features)
+    work.counts = work.counts.keep(None if cells is None else ~cells, None if features is None else ~features)
+
+
+def _counted(work: _Work) -> None:
     """Steps of every modality with counts: drop empty cells and constant columns, normalise, log."""
-    counts = adata.layers["counts"]
-    empty = np.diff(counts.indptr) == 0
-    adata = _drop(adata, info, empty, None)
-    adata = _drop(adata, info, None, _constant_columns(adata.layers["counts"]))
-    # Dropped columns that were constant but not zero may have held the only counts of a cell.
-    adata = _drop(adata, info, np.diff(adata.layers["counts"].indptr) == 0, None)
+    _drop_counts(work, cells=row_sums(work.counts.blocks()) == 0)
+    low, high, _ = column_ranges(work.counts.blocks())
+    _drop_counts(work, features=low == high)
     while True:
-        values, target = _log_normalise(adata.layers["counts"])
-        mean, std = _column_moments(values)
+        # Dropped columns that were constant but not zero may have held the only counts of a cell.
+        totals = row_sums(work.counts.blocks())
+        if (totals == 0).any():
+            _drop_counts(work, cells=totals == 0)
+            totals = totals[totals > 0]
+        target = float(np.median(totals))
+        work.factors = (target / totals).astype(np.float32)
+        mean, std = column_moments(work.normalised, work.counts.shape)
         # With few features a column may vary in counts and not any more relative to the total.
         flat = ~(std > 1e-6 * np.maximum(np.abs(mean), 1e-6))
         if not flat.any():
             break
-        adata = _drop(adata, info, None, flat)
-        adata = _drop(adata, info, np.diff(adata.layers["counts"].indptr) == 0, None)
-    adata.X = values
-    adata.var["mean"] = mean
-    adata.var["std"] = std
-    info["target_sum"] = target
-    info["messages"].append(
+        _drop_counts(work, features=flat)
+    work.annotation.var["mean"] = mean
+    work.annotation.var["std"] = std
+    work.info["target_sum"] = target
+    work.info["messages"].append(
         f"Counts were brought to {target:,.0f} per cell (the median of the cells' totals) and log1p was taken."
     )
-    return adata
 
 
 def _mark_linked(adata: AnnData, info: dict[str, Any], linked: Collection[str] | None) -> None:
@@ -236,86 +260,148 @@ def _finish(adata: AnnData, info: dict[str, Any]) -> AnnData:
 # RNA
 
 
-def _seurat_v3(counts: AnnData, n_top: int, batch_key: str | None) -> tuple[pd.DataFrame | None, float]:
-    """Ranking of scanpy's seurat_v3 with the narrowest span of the fit that works; None if none does."""
-    import scanpy as sc
+@dataclass
+class _BatchSums:
+    """Sums over the counts of each batch; of counts, so they are exact."""
 
-    groups = [np.ones(counts.n_obs, dtype=bool)]
-    if batch_key:
-        groups = [(counts.obs[batch_key] == batch).to_numpy() for batch in counts.obs[batch_key].unique()]
-    varying = min(int((_column_moments(counts.X[rows])[1] > 0).sum()) for rows in groups)
+    n: np.ndarray
+    """Cells of each batch."""
+    mean: np.ndarray
+    """Batches x genes."""
+    variance: np.ndarray
+
+
+def _batch_sums(counts: CountView, batches: np.ndarray) -> _BatchSums:
+    """Mean and variance (ddof 1) of each gene within each batch; cells of batch -1 are left out."""
+    n, p = int(batches.max()) + 1, counts.shape[1]
+    total, squares = np.zeros(n * p), np.zeros(n * p)
+    for place, values in _batch_values(counts, batches):
+        total += np.bincount(place, weights=values, minlength=n * p)
+        squares += np.bincount(place, weights=np.square(values, dtype=np.float64), minlength=n * p)
+    size = np.bincount(batches[batches >= 0], minlength=n)
+    mean = total.reshape(n, p) / size[:, None]
+    variance = (squares.reshape(n, p) / size[:, None] - np.square(mean)) * (size / (size - 1))[:, None]
+    return _BatchSums(size, mean, variance)
+
+
+def _batch_values(counts: CountView, batches: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """In blocks, the place of each count in a table of batches x genes, and the count."""
+    start, p = 0, counts.shape[1]
+    for part in counts.blocks():
+        batch = np.repeat(batches[start : start + part.shape[0]], np.diff(part.indptr))
+        start += part.shape[0]
+        used = batch >= 0
+        yield batch[used] * p + part.indices[used], part.data[used]
+
+
+def _seurat_v3(counts: CountView, batches: np.ndarray, n_top: int) -> tuple[np.ndarray | None, float]:
+    """Ranking of seurat_v3 with the narrowest span of the loess fit that works.
+
+    The formula is that of scanpy (``sc.pp.highly_variable_genes``), which needs the whole matrix in memory; here it
+    is two passes over blocks of cells.
+
+    Parameters
+    ----------
+    counts
+        Raw counts.
+    batches
+        Number of each cell's batch, from 0; -1 leaves a cell out.
+    n_top
+        Genes to choose.
+
+    Returns
+    -------
+    Positions of the chosen genes, the most variable first (None if no span works), and the span.
+    """
+    from skmisc.loess import loess
+
+    sums = _batch_sums(counts, batches)
+    varying = sums.variance > 0
     for span in _SPANS:
         # The compiled fit ends the whole process, without an exception, when its window holds no point.
-        if int(varying * span) < 3:
+        if int(varying.sum(1).min() * span) < 3:
             continue
+        expected = np.zeros_like(sums.mean)
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                frame = sc.pp.highly_variable_genes(
-                    counts,
-                    flavor="seurat_v3",
-                    n_top_genes=n_top,
-                    batch_key=batch_key,
-                    span=span,
-                    inplace=False,
-                    check_values=False,
-                )
+                for b, varies in enumerate(varying):
+                    fit = loess(np.log10(sums.mean[b, varies]), np.log10(sums.variance[b, varies]), span=span, degree=2)
+                    fit.fit()
+                    expected[b, varies] = fit.outputs.fitted_values
         except (ValueError, ZeroDivisionError, FloatingPointError, np.linalg.LinAlgError):
             continue  # the fit has no solution with so few different means: widen it
-        frame = frame.reindex(counts.var_names)
-        if np.isfinite(frame["variances_norm"].to_numpy()).all():
-            return frame, span
+        if not np.isfinite(expected).all():
+            continue
+        return _most_variable(_standardised_variance(counts, batches, sums, np.sqrt(10**expected)), n_top), span
     return None, 0.0
 
 
-def _rank_genes(adata: AnnData, info: dict[str, Any], n_marked: int, batch_key: str | None) -> None:
+def _standardised_variance(
+    counts: CountView, batches: np.ndarray, sums: _BatchSums, expected: np.ndarray
+) -> np.ndarray:
+    """Variance of the counts over the one expected at their mean, large counts clipped: batches x genes."""
+    n = sums.n[:, None]
+    clip = (expected * np.sqrt(n) + sums.mean).ravel()
+    total, squares = np.zeros(clip.size), np.zeros(clip.size)
+    for place, values in _batch_values(counts, batches):
+        clipped = np.minimum(values, clip[place])
+        total += np.bincount(place, weights=clipped, minlength=clip.size)
+        squares += np.bincount(place, weights=np.square(clipped), minlength=clip.size)
+    total, squares = total.reshape(expected.shape), squares.reshape(expected.shape)
+    return (n * np.square(sums.mean) + squares - 2 * total * sums.mean) / ((n - 1) * np.square(expected))
+
+
+def _most_variable(variance: np.ndarray, n_top: int) -> np.ndarray:
+    """Positions of the genes by their median rank over the batches in which they are among the first `n_top`."""
+    ranks = np.argsort(np.argsort(-variance, axis=1), axis=1).astype(np.float64)
+    ranks[ranks >= n_top] = np.nan
+    in_batches = np.isfinite(ranks).sum(0)
+    chosen = np.flatnonzero(in_batches)
+    median = np.nanmedian(ranks[:, chosen], axis=0)
+    frame = pd.DataFrame({"rank": median, "batches": in_batches[chosen]}, index=chosen)
+    return frame.sort_values(["rank", "batches"], ascending=[True, False], kind="stable").index.to_numpy()[:n_top]
+
+
+def _rank_genes(work: _Work, n_marked: int, batch_key: str | None) -> None:
     """Fill var["highly_variable"] and var["highly_variable_rank"].
 
     Linked genes are used anyway, so as many more are ranked: `n_marked` others remain whichever links are made.
     """
-    from anndata import AnnData
-
-    n_top = min(n_marked + int(adata.var["linked"].sum()), adata.n_vars)
-
-    source = AnnData(X=adata.layers["counts"], obs=adata.obs[[batch_key]] if batch_key else None)
-    source.var_names = adata.var_names
-    key = batch_key
+    var, obs, info = work.annotation.var, work.annotation.obs, work.info
+    n_top = min(n_marked + int(var["linked"].sum()), len(var))
+    alone = np.zeros(len(obs), dtype=np.int64)
+    batches, key = alone, batch_key
     if batch_key:
-        sizes = adata.obs[batch_key].value_counts()
+        sizes = obs[batch_key].value_counts()
         small = [str(b) for b in sizes.index[sizes < _MIN_BATCH]]
         if small:
             info["messages"].append(f"Batches of fewer than {_MIN_BATCH} cells do not rank genes: {io.some(small)}.")
-            source = source[~source.obs[batch_key].isin(small)].copy()
-        if adata.obs[batch_key].nunique() - len(small) < 2:
-            source, key = AnnData(X=adata.layers["counts"]), None
-            source.var_names = adata.var_names
-    frame, span = _seurat_v3(source, n_top, key)
-    if frame is None and key is not None:
+        large = sorted(str(b) for b in sizes.index[sizes >= _MIN_BATCH])
+        batches = pd.Index(large).get_indexer(obs[batch_key].astype(str))
+        if len(large) < 2:
+            batches, key = alone, None
+    order, span = _seurat_v3(work.counts, batches, n_top)
+    if order is None and key is not None:
         info["messages"].append("Genes could not be ranked within the batches and were ranked over all cells.")
-        source = AnnData(X=adata.layers["counts"])
-        source.var_names = adata.var_names
         key = None
-        frame, span = _seurat_v3(source, n_top, None)
-    if frame is None:
+        order, span = _seurat_v3(work.counts, alone, n_top)
+    if order is None:
         info["messages"].append(
             "seurat_v3 could not fit the variance of these data (few cells or few genes): genes were ranked by the "
             "spread of their log-normalised values."
         )
-        order = np.argsort(-adata.var["std"].to_numpy(), kind="stable")[:n_top]
+        order = np.argsort(-var["std"].to_numpy(), kind="stable")[:n_top]
     else:
-        by = ["highly_variable_rank"] + (["highly_variable_nbatches"] if key else [])
-        chosen = frame.reset_index(drop=True)
-        chosen = chosen[chosen["highly_variable"]].sort_values(by, ascending=[True, False][: len(by)], kind="stable")
-        order = chosen.index.to_numpy()
         how = f"by seurat_v3 on raw counts{f' within each {key!r}' if key else ''}"
         info["messages"].append(
-            f"{min(n_marked, len(order)):,} of {adata.n_vars:,} genes were marked as highly variable {how}"
+            f"{min(n_marked, len(order)):,} of {len(var):,} genes were marked as highly variable {how}"
             + (f" (loess span {span:g} instead of {_SPANS[0]:g}, which had no solution)." if span > _SPANS[0] else ".")
         )
-    rank = np.full(adata.n_vars, np.nan)
+    rank = np.full(len(var), np.nan)
     rank[order] = np.arange(len(order))
-    adata.var["highly_variable"] = rank < n_marked
-    adata.var["highly_variable_rank"] = rank
+    var["highly_variable"] = rank < n_marked
+    var["highly_variable_rank"] = rank
 
 
 def rna(
@@ -356,15 +442,32 @@ def rna(
     """
     if n_top_genes < 1:
         raise InputError(f"n_top_genes is {n_top_genes}; it must be at least 1")
-    adata, info = _start(adata, "rna")
-    _keys(adata, info, label_key, batch_key)
-    adata = _counted(adata, info)
-    info["n_top_genes"] = int(n_top_genes)
-    if adata.n_vars <= n_top_genes:
-        info["messages"].append(f"There are {adata.n_vars:,} genes, no more than n_top_genes: all of them are kept.")
-    _mark_linked(adata, info, linked)
-    _rank_genes(adata, info, min(n_top_genes, adata.n_vars), batch_key)
-    return _finish(adata, info)
+    work = _start(adata, "rna")
+    _prepare(work, label_key, batch_key, linked, n_top_genes)
+    return work.to_anndata()
+
+
+def _prepare(
+    work: _Work,
+    label_key: str | None,
+    batch_key: str | None,
+    linked: Collection[str] | None,
+    n_top_genes: int,
+) -> None:
+    """All steps of RNA or protein, but for making the matrices."""
+    info = work.info
+    _keys(work.annotation, info, label_key, batch_key)
+    _counted(work)
+    n_vars = work.annotation.n_vars
+    _mark_linked(work.annotation, info, linked)
+    if info["modality"] == "rna":
+        info["n_top_genes"] = int(n_top_genes)
+        if n_vars <= n_top_genes:
+            info["messages"].append(f"There are {n_vars:,} genes, no more than n_top_genes: all of them are kept.")
+        _rank_genes(work, min(n_top_genes, n_vars), batch_key)
+    else:
+        work.annotation.var["highly_variable"] = True
+    _finish(work.annotation, info)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -396,12 +499,9 @@ def protein(
     InputError
         No counts, missing columns or nothing left.
     """
-    adata, info = _start(adata, "protein")
-    _keys(adata, info, label_key, batch_key)
-    adata = _counted(adata, info)
-    adata.var["highly_variable"] = True
-    _mark_linked(adata, info, linked)
-    return _finish(adata, info)
+    work = _start(adata, "protein")
+    _prepare(work, label_key, batch_key, linked, 0)
+    return work.to_anndata()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -519,7 +619,8 @@ def cytometry(
     """
     if cofactor is not None and not cofactor > 0:
         raise InputError(f"cofactor is {cofactor}; it must be above 0")
-    adata, info = _start(adata, "cytometry")
+    read = _read(adata, "cytometry")
+    adata, info = read.copy(), _notes(read, "cytometry")
     _keys(adata, info, label_key, batch_key)
     channels = [str(c) for c in adata.var.get("channel", adata.var_names)]
     kind = _instrument(channels, info["instrument"])
@@ -652,11 +753,7 @@ def preprocess_files(
     InputError
         Whatever is wrong with the files, all of it at once.
     """
-    modality = canonical_modality(modality)
-    if modality not in INTEGRATED_MODALITIES:
-        raise InputError(
-            f"modality {modality!r} cannot be prepared by this version (it can: {', '.join(INTEGRATED_MODALITIES)})"
-        )
+    modality = _known_modality(modality)
     if not paths:
         raise InputError("no input file was given")
     if len(paths) > 1 and not batch_key:
@@ -688,3 +785,60 @@ def preprocess_files(
     if modality == "protein":
         return protein(adata, batch_key=batch_key, label_key=label_key, linked=linked_features)
     return cytometry(adata, cofactor, batch_key=batch_key, label_key=label_key, linked=linked_features)
+
+
+def _known_modality(modality: str) -> str:
+    modality = canonical_modality(modality)
+    if modality not in INTEGRATED_MODALITIES:
+        raise InputError(
+            f"modality {modality!r} cannot be prepared by this version (it can: {', '.join(INTEGRATED_MODALITIES)})"
+        )
+    return modality
+
+
+def preprocess_to_file(
+    paths: Sequence[str | Path],
+    modality: str,
+    output: str | Path,
+    label_key: str | None = None,
+    batch_key: str | None = None,
+    n_top_genes: int = 3000,
+    linked_features: Collection[str] | None = None,
+) -> AnnData:
+    """Prepare the files of one modality and write the result.
+
+    A single file with counts too large for memory (:func:`scmodal.io.open_counts`) is read, prepared and written in
+    blocks of cells; what is written is the same.
+
+    Parameters
+    ----------
+    output
+        The prepared h5ad.
+    paths, modality, label_key, batch_key, n_top_genes, linked_features
+        See :func:`preprocess_files`.
+
+    Returns
+    -------
+    AnnData
+        What was written, without its matrices if they were too large for memory.
+
+    Raises
+    ------
+    InputError
+        Whatever is wrong with the files, or a folder that cannot be written to.
+    """
+    modality = _known_modality(modality)
+    checked = io.open_counts(paths[0], modality) if len(paths) == 1 else None
+    if checked is None:
+        adata = preprocess_files(paths, modality, label_key, batch_key, n_top_genes, linked_features)
+        io.write_h5ad(adata, output)
+        return adata
+    if n_top_genes < 1 and modality == "rna":
+        raise InputError(f"n_top_genes is {n_top_genes}; it must be at least 1")
+    work, store = _start_stored(checked)
+    try:
+        _prepare(work, label_key, batch_key, linked_features, n_top_genes)
+        io.write_h5ad_blocks(work.annotation, {"X": work.normalised(), "layers/counts": work.counts.blocks()}, output)
+    finally:
+        store.close()
+    return work.annotation

@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from anndata import AnnData
 from mudata import MuData
 
 from scmodal._version import __version__
-from scmodal.io import mudata_options, write_h5mu, write_json, write_parquet
+from scmodal.io import atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
+from scmodal.rows import row_chunks
 
 FINAL_STEPS = 50
 """Steps at the end of training over which reported losses are averaged."""
+
+ROW_GROUP = 100_000
+"""Cells in a row group of the embedding's table."""
 
 
 def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
@@ -32,12 +39,16 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
     Returns
     -------
     MuData; each modality with ``obsm["X_scmodal"]``, ``var["linked"]`` (has a link that was used) and ``var["used"]``
-    (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order.
+    (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices that are
+    still in their file are left out.
     """
     modalities = {}
     for name, adata in zip(model.modalities, adatas):
         recipe = model.recipes[name]
-        copy = adata.copy()
+        if _stored(adata):
+            copy = AnnData(obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm), uns=dict(adata.uns))
+        else:
+            copy = adata.copy()
         copy.obsm[LATENT_KEY] = model.embed(modality=name)
         copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
         copy.var["used"] = copy.var_names.isin(recipe.features)
@@ -55,16 +66,35 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
     return mdata
 
 
-def embedding_table(model: ScModal, adatas: Sequence[AnnData]) -> pd.DataFrame:
-    """Latents as a table: cell, modality, scmodal_0 ... (one row a cell and modality)."""
-    parts = []
-    for name, adata in zip(model.modalities, adatas):
-        z = model.embed(modality=name)
-        part = pd.DataFrame(z, columns=[f"scmodal_{i}" for i in range(z.shape[1])])
-        part.insert(0, "cell", adata.obs_names.to_numpy())
-        part.insert(1, "modality", name)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+def _stored(adata: AnnData) -> dict[str, Any]:
+    """Matrices of a data set that are still in their file, by their place in an h5ad."""
+    matrices = {"X": adata.X, **{f"layers/{name}": layer for name, layer in adata.layers.items()}}
+    return {place: matrix for place, matrix in matrices.items() if is_on_disk(matrix)}
+
+
+def write_integrated(model: ScModal, adatas: Sequence[AnnData], path: Path) -> None:
+    """Write :func:`integrated_data` with every matrix; those in a file go from there to here piece by piece."""
+    with atomic_path(path) as temporary:
+        write_h5mu(integrated_data(model, adatas), temporary)
+        with h5py.File(temporary, "r+") as file:
+            for name, adata in zip(model.modalities, adatas):
+                for place, matrix in _stored(adata).items():
+                    file.pop(f"mod/{name}/{place}", None)  # a null stands where X is not there
+                    source = matrix if isinstance(matrix, h5py.Dataset) else matrix.group
+                    source.file.copy(source, file, f"mod/{name}/{place}")
+
+
+def write_embedding(model: ScModal, adatas: Sequence[AnnData], path: Path) -> None:
+    """Write the latents as a Parquet table: cell, modality, scmodal_0 ... (one row a cell and modality)."""
+    columns = [f"scmodal_{i}" for i in range(model.preset.n_latent)]
+    schema = pa.schema([("cell", pa.string()), ("modality", pa.string()), *((c, pa.float32()) for c in columns)])
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for name, adata in zip(model.modalities, adatas):
+            for rows, z in row_chunks(model.embed(modality=name), ROW_GROUP):
+                part = pd.DataFrame(z, columns=columns)
+                part.insert(0, "cell", adata.obs_names[rows].to_numpy())
+                part.insert(1, "modality", name)
+                writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
 
 
 def training_summary(model: ScModal) -> dict[str, Any]:
@@ -98,6 +128,6 @@ def write_run(model: ScModal, adatas: Sequence[AnnData], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model")
     write_parquet(model.history, folder / "history.parquet")
-    write_parquet(embedding_table(model, adatas), folder / "embedding.parquet")
-    write_h5mu(integrated_data(model, adatas), folder / "integrated.h5mu")
+    write_embedding(model, adatas, folder / "embedding.parquet")
+    write_integrated(model, adatas, folder / "integrated.h5mu")
     write_json(training_summary(model), folder / "metrics.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,18 +144,25 @@ def write_simulation(mdata: MuData, folder: str | Path) -> Path:
     InputError
         The folder cannot be written to.
     """
-    from scmodal.io import atomic_path, check_writable, write_h5ad
+    from scmodal.io import check_writable, write_h5ad
 
     folder = Path(folder)
     check_writable(folder)
     for name, adata in mdata.mod.items():
         write_h5ad(adata, folder / f"{name}.h5ad")
     batches = any(len(adata.obs["batch"].cat.categories) > 1 for adata in mdata.mod.values())
+    return write_sheet(folder, list(mdata.mod), batches)
+
+
+def write_sheet(folder: Path, modalities: list[str], batches: bool) -> Path:
+    """Samplesheet of the simulated files in a folder; `batches`: whether there are several."""
+    from scmodal.io import atomic_path
+
     sheet = pd.DataFrame(
         {
             "sample": SAMPLE,
-            "modality": list(mdata.mod),
-            "path": [f"{name}.h5ad" for name in mdata.mod],
+            "modality": modalities,
+            "path": [f"{name}.h5ad" for name in modalities],
             "label_key": "cell_type",
             "batch_key": "batch" if batches else "",
         }
@@ -215,10 +223,14 @@ def _standardise(values: np.ndarray) -> np.ndarray:
 
 def _levels(rng: np.random.Generator, latent: np.ndarray, n_features: int) -> np.ndarray:
     """Standardised log level of each feature (cells x features), linear in about three latent dimensions each."""
-    n_latent = latent.shape[1]
+    return _standardise(latent @ _loadings(rng, latent.shape[1], n_features))
+
+
+def _loadings(rng: np.random.Generator, n_latent: int, n_features: int) -> np.ndarray:
+    """How the features' levels depend on the latent (n_latent x features)."""
     keep = rng.random((n_latent, n_features)) < min(1.0, 3.0 / n_latent)
     keep[rng.integers(n_latent, size=n_features), np.arange(n_features)] = True
-    return _standardise(latent @ (keep * rng.normal(size=(n_latent, n_features))))
+    return keep * rng.normal(size=(n_latent, n_features))
 
 
 def _rna_counts(
@@ -227,18 +239,35 @@ def _rna_counts(
     """Negative binomial counts: few genes take most of the depth, a third of the genes vary much."""
     n: int = levels.shape[0]
     n_genes: int = levels.shape[1]
+    genes = _genes(rng, n_genes, int(batch.max()) + 1, n_linked)
+    depth = np.exp(rng.normal(np.log(umis), 0.3, size=n))
+    dispersion = rng.uniform(1.0, 4.0, size=n_genes)
+    return _negative_binomial(rng, genes.mean_counts(levels, batch, depth), dispersion)
+
+
+@dataclass
+class _Genes:
+    """What the counts of the genes depend on, beside the cells' latent and depth."""
+
+    abundance: np.ndarray
+    effect: np.ndarray
+    capture: np.ndarray
+    """Batches x genes."""
+
+    def mean_counts(self, levels: np.ndarray, batch: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Expected counts, cells x genes."""
+        log_rate = self.abundance + self.effect * levels + self.capture[batch]
+        rate = np.exp(log_rate - log_rate.max(axis=1, keepdims=True))
+        return np.asarray(rate / rate.sum(axis=1, keepdims=True) * depth[:, None])
+
+
+def _genes(rng: np.random.Generator, n_genes: int, n_batches: int, n_linked: int) -> _Genes:
     abundance = rng.normal(0.0, 2.2, size=n_genes)
     effect = np.where(rng.random(n_genes) < 1 / 3, rng.uniform(0.6, 1.2, size=n_genes), 0.1)
     # Genes of surface markers: neither the most abundant ones nor all but absent, and they tell types apart.
     abundance[:n_linked] = rng.normal(-0.5, 1.0, size=n_linked)
     effect[:n_linked] = rng.uniform(0.7, 1.3, size=n_linked)
-    capture = rng.normal(0.0, 0.1, size=(int(batch.max()) + 1, n_genes))
-    log_rate = abundance + effect * levels + capture[batch]
-    rate = np.exp(log_rate - log_rate.max(axis=1, keepdims=True))
-    depth = np.exp(rng.normal(np.log(umis), 0.3, size=n))
-    mean = rate / rate.sum(axis=1, keepdims=True) * depth[:, None]
-    dispersion = rng.uniform(1.0, 4.0, size=n_genes)
-    return _negative_binomial(rng, mean, dispersion)
+    return _Genes(abundance, effect, rng.normal(0.0, 0.1, size=(n_batches, n_genes)))
 
 
 def _protein_levels(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from scmodal.contracts import DataError
 from scmodal.inputs import EngineInput
 from scmodal.networks import Networks
 from scmodal.presets import Preset, pairs_of
+from scmodal.rows import LazyRows
 from scmodal.step import HISTORY_COLUMNS, TrainingData, TrainingState
 
 CHECK_EVERY = 50
@@ -23,6 +25,21 @@ CHECK_EVERY = 50
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, latest losses)."""
+
+
+class RowsOnDevice:
+    """Rows made when they are asked for, with what :func:`scmodal.step.draw_batch` uses of a tensor."""
+
+    def __init__(self, rows: LazyRows, device: torch.device) -> None:
+        self.rows = rows
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def index_select(self, dim: int, index: torch.Tensor) -> torch.Tensor:
+        """Rows at some positions (`dim` is 0), on the device."""
+        return torch.from_numpy(self.rows.take(index.cpu().numpy())).to(self.device)
 
 
 def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.device) -> TrainingData:
@@ -45,8 +62,12 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
         batch_sizes.append(size)
         n_neighbours.append(k)
     pairs = pairs_of(preset.topology, len(inputs))
+    x: list[Any] = [
+        RowsOnDevice(item.x, device) if isinstance(item.x, LazyRows) else torch.as_tensor(item.x, device=device)
+        for item in inputs
+    ]
     return TrainingData(
-        x=[torch.as_tensor(item.x, device=device) for item in inputs],
+        x=x,
         pairs=pairs,
         linked=[
             (unit_rows(inputs[i].linked[k]).to(device), unit_rows(inputs[j].linked[k]).to(device))

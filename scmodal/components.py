@@ -1,0 +1,43 @@
+"""Principal components of a data set of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scmodal.rows import Rows, row_chunks, take_rows
+
+PCA_CELLS = 20_000
+"""Cells that principal components are found on; a larger data set gives as many, drawn at random."""
+
+_CHUNK = 8192
+
+
+def principal_components(x: Rows, n_components: int) -> NDArray[np.float32]:
+    """Leading principal components, found on at most :data:`PCA_CELLS` cells.
+
+    Parameters
+    ----------
+    x
+        Scaled features, cells x p, in memory or made when taken.
+    n_components
+        How many; fewer where there are fewer cells or features.
+
+    Returns
+    -------
+    cells x components, float32.
+    """
+    from sklearn.decomposition import PCA
+
+    n, p = x.shape
+    n_components = min(n_components, p, n - 1)
+    full = n_components == min(n, p)
+    pca = PCA(n_components=n_components, svd_solver="full" if full else "randomized", random_state=0)
+    if n <= PCA_CELLS:
+        return np.asarray(pca.fit_transform(take_rows(x, np.arange(n))), np.float32)
+    chosen = np.sort(np.random.default_rng(0).choice(n, PCA_CELLS, replace=False))
+    pca.fit(take_rows(x, chosen))
+    components = np.empty((n, n_components), np.float32)
+    for rows, values in row_chunks(x, _CHUNK):
+        components[rows] = pca.transform(values)
+    return components
