@@ -13,6 +13,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from scmodal.batches import Batches
 from scmodal.contracts import DataError, InputError
 from scmodal.io import in_memory_limit
 from scmodal.links import LinkTable
@@ -202,12 +203,16 @@ class EngineInput:
     linked
         For each pair that the data set is in (by the pair's position) the linked columns anchors are sought on,
         cells x links, in the order of the pair's links.
+    batches, told
+        The batches that the networks are told of, and what they are told of each cell (cells x batches); or None.
     """
 
     modality: str
     recipe: Recipe
     x: Rows
     linked: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    batches: Batches | None = None
+    told: NDArray[np.float32] | None = None
 
 
 def _source(adata: AnnData, modality: str) -> Any:
@@ -346,6 +351,10 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
             blocks[k].append(Block(rest, target, linked=False))
         inputs.append(_scale(adata, ranges[k], Recipe.unfitted(modality, blocks[k], preset)))
 
+    if preset.batch_covariate:
+        for item, adata in zip(inputs, adatas):
+            item.batches = Batches.of(adata)
+            item.told = item.batches.rows(adata) if item.batches else None
     _add_linked(inputs, pairs, preset)
     return inputs
 

@@ -16,6 +16,7 @@ from mudata import MuData
 from numpy.typing import NDArray
 
 from scmodal._version import __version__
+from scmodal.batches import Batches
 from scmodal.contracts import InputError, canonical_modality, nearest
 from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
 from scmodal.links import LinkTable, build_links
@@ -114,6 +115,8 @@ class ScModal:
         Names in chain order.
     recipes
         How each data set's input is computed, by modality.
+    batches
+        Batches that the networks are told of, by modality; None for a modality without.
     links
         Links that were used.
     history
@@ -141,6 +144,7 @@ class ScModal:
         self.threads = threads
         self.modalities: list[str] = []
         self.recipes: dict[str, Recipe] = {}
+        self.batches: dict[str, Batches | None] = {}
         self.links: LinkTable | None = None
         self.history: pd.DataFrame | None = None
         self.messages: list[str] = []
@@ -206,7 +210,10 @@ class ScModal:
 
         training_data = training.make_data(inputs, self.preset, device)
         self.messages = list(training_data.messages)
-        state = training.make_state([item.x.shape[1] for item in inputs], self.preset, self.seed, device)
+        self.batches = {item.modality: item.batches for item in inputs}
+        state = training.make_state(
+            [item.x.shape[1] for item in inputs], self.preset, self.seed, device, self._n_batches()
+        )
         history, seconds = training.train(state, training_data, self.preset, progress)
         del training_data
         self._networks = state.networks.requires_grad_(False)
@@ -223,7 +230,9 @@ class ScModal:
             "batch_sizes": {item.modality: min(self.preset.batch_size, len(item.x)) for item in inputs},
         }
         self.latents = {
-            item.modality: self._encode((part for _, part in row_chunks(item.x, ENCODE_CHUNK)), item.modality)
+            item.modality: self._encode(
+                (part for _, part in row_chunks(item.x, ENCODE_CHUNK)), item.modality, item.told
+            )
             for item in inputs
         }
         self._learn_cycle_errors(inputs)
@@ -259,12 +268,15 @@ class ScModal:
             if modality not in self.latents:
                 raise InputError("a loaded model does not keep its training cells: give the data set to embed")
             return self.latents[modality]
-        return self._encode(self.recipes[modality].chunks(adata, ENCODE_CHUNK), modality)
+        return self._encode(self.recipes[modality].chunks(adata, ENCODE_CHUNK), modality, self._told(adata, modality))
 
     def embed_chunks(self, adata: AnnData, modality: str, size: int) -> Iterator[NDArray[np.float32]]:
         """Latent coordinates of the cells of a prepared data set, `size` cells at a time."""
-        for part in self.recipes[self.known_modality(modality)].chunks(adata, size):
-            yield self._encode([part], modality)
+        modality = self.known_modality(modality)
+        told, start = self._told(adata, modality), 0
+        for part in self.recipes[modality].chunks(adata, size):
+            yield self._encode([part], modality, None if told is None else told[start : start + len(part)])
+            start += len(part)
 
     def scaled(self, adata: AnnData, modality: str | None = None) -> tuple[NDArray[np.float32], list[str]]:
         """Measured values in the model's scaled units.
@@ -317,7 +329,9 @@ class ScModal:
         """Features of `target` at latent positions `z` (cells x n_latent)."""
         target = self.known_modality(target)
         recipe = self.recipes[target]
-        scaled = self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)))
+        batches = self.batches.get(target)  # an imputed cell is of no batch of the target: of the average one
+        shares = None if batches is None else batches.shares
+        scaled = self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)), shares)
         return Decoded(
             log_normalised=recipe.per_feature(recipe.unscale(scaled)),
             scaled=recipe.per_feature(scaled),
@@ -349,24 +363,45 @@ class ScModal:
 
         networks, k = self._fitted(), self.modalities.index(modality)
         device = next(networks.parameters()).device
+        batches = self.batches.get(modality)
+        average = None if batches is None else torch.as_tensor(batches.shares, device=device)
         parts = []
         for start in range(0, len(z), ENCODE_CHUNK):
             part = torch.as_tensor(z[start : start + ENCODE_CHUNK], device=device)
-            back = latent_cycle(networks.generators[k], networks.encoders[k], part)  # type: ignore[arg-type]
+            back = latent_cycle(networks.generators[k], networks.encoders[k], part, average)  # type: ignore[arg-type]
             parts.append((back - part).norm(dim=1).cpu().numpy())
         return np.concatenate(parts)
 
-    def _encode(self, chunks: Iterable[NDArray[np.float32]], modality: str) -> NDArray[np.float32]:
-        return self._apply("encoders", modality, chunks)
+    def _n_batches(self) -> list[int]:
+        """Number of batches that the networks of each modality are told of."""
+        found = [self.batches.get(name) for name in self.modalities]
+        return [0 if batches is None else len(batches.names) for batches in found]
 
-    def _apply(self, kind: str, modality: str, chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Run one network over chunks of rows."""
+    def _told(self, adata: AnnData, modality: str) -> NDArray[np.float32] | None:
+        """What the encoder of a modality is told of each cell's batch."""
+        batches = self.batches.get(modality)
+        return None if batches is None else batches.rows(adata)
+
+    def _encode(
+        self, chunks: Iterable[NDArray[np.float32]], modality: str, told: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        return self._apply("encoders", modality, chunks, told)
+
+    def _apply(
+        self, kind: str, modality: str, chunks: Iterable[NDArray[np.float32]], told: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """Run one network over chunks of rows; `told`: batch shares of each row, or one vector for all."""
         import torch
 
         network = getattr(self._fitted(), kind)[self.modalities.index(modality)]
         device = next(network.parameters()).device
+        parts, start = [], 0
         with torch.inference_mode():
-            parts = [network(torch.as_tensor(part, device=device)).cpu().numpy() for part in chunks]
+            for part in chunks:
+                own = told[start : start + len(part)] if told is not None and told.ndim == 2 else told
+                batch = None if own is None else torch.as_tensor(own, device=device)
+                parts.append(network(torch.as_tensor(part, device=device), batch).cpu().numpy())
+                start += len(part)
         return np.concatenate(parts)
 
     def _fitted(self) -> Networks:
@@ -405,6 +440,7 @@ class ScModal:
             "versions": software_versions(),
             "cycle_quantiles": self._cycle_quantiles,
             "links": self.links.frame.to_dict("records") if self.links is not None else [],
+            "batches": {name: item.to_dict() for name, item in self.batches.items() if item is not None},
             "recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
         }
         write_json(description, folder / "model.json")
@@ -442,7 +478,9 @@ class ScModal:
         model.training = description["training"]
         model.messages = description["messages"]
         model._cycle_quantiles = description["cycle_quantiles"]
-        networks = Networks([len(model.recipes[name].columns) for name in model.modalities], model.preset)
+        model.batches = {name: Batches.from_dict(item) for name, item in description.get("batches", {}).items()}
+        widths = [len(model.recipes[name].columns) for name in model.modalities]
+        networks = Networks(widths, model.preset, n_batches=model._n_batches())
         try:
             networks.load_state_dict(load_file(folder / "weights.safetensors"))
         except (SafetensorError, RuntimeError) as error:

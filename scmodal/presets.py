@@ -22,6 +22,9 @@ class Preset:
     topology: str = "chain"
     """Which data sets are matched with each other, see :func:`pairs_of`."""
 
+    batch_covariate: bool = False
+    """Whether encoders and generators are told the batch of a cell, where a data set has a ``batch_key``."""
+
     # Networks
     n_latent: int = 20
     """Width of the shared latent space."""
@@ -86,6 +89,7 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(),
     "default": Preset(
         name="default",
+        batch_covariate=True,
         precision="bfloat16",
         init_std=0.03,
         steps=1000,
@@ -181,6 +185,11 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
                 close = nearest(str(raw), _CHOICES[key])
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 problems.append(f"setting {key}={raw!r}: must be one of {', '.join(_CHOICES[key])}{hint}")
+            continue
+        if types[key] is bool:
+            values[key] = str(raw).lower() == "true"
+            if str(raw).lower() not in {"true", "false"}:
+                problems.append(f"setting {key}={raw!r}: must be true or false")
             continue
         try:
             value = types[key](raw)

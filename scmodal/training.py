@@ -75,15 +75,19 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
         ],
         batch_sizes=batch_sizes,
         n_neighbours=n_neighbours,
-        batches=[None for _ in inputs],
-        composition=[None for _ in inputs],
+        batches=[None if item.told is None else torch.as_tensor(item.told, device=device) for item in inputs],
+        composition=[
+            None if item.batches is None else torch.as_tensor(item.batches.shares, device=device) for item in inputs
+        ],
         messages=messages,
     )
 
 
-def make_state(widths: Sequence[int], preset: Preset, seed: int, device: torch.device) -> TrainingState:
-    """Networks at their start, both optimisers and the random stream of a seed."""
-    networks = Networks(widths, preset, seed).to(device)
+def make_state(
+    widths: Sequence[int], preset: Preset, seed: int, device: torch.device, n_batches: Sequence[int] | None = None
+) -> TrainingState:
+    """Networks at their start (see :class:`Networks`), both optimisers and the random stream of a seed."""
+    networks = Networks(widths, preset, seed, n_batches).to(device)
 
     def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
         return torch.optim.Adam(

@@ -1,0 +1,63 @@
+"""Batches or donors within one data set, which its encoder and generator are told of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+
+
+@dataclass
+class Batches:
+    """The batches of the cells that a model was trained on.
+
+    Attributes
+    ----------
+    key
+        Column of ``obs``.
+    names
+        The batches.
+    shares
+        Share of the training cells in each batch, float32.
+    """
+
+    key: str
+    names: list[str]
+    shares: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, adata: AnnData) -> Batches | None:
+        """Batches of a prepared data set; None where it has no ``batch_key``, or all cells are of one batch."""
+        key = str(adata.uns["scmodal"].get("batch_key", ""))
+        if not key:
+            return None
+        counts = adata.obs[key].astype(str).value_counts()
+        if len(counts) < 2:
+            return None
+        names = sorted(counts.index)
+        return cls(key, names, (counts[names].to_numpy() / adata.n_obs).astype(np.float32))
+
+    def rows(self, adata: AnnData) -> NDArray[np.float32]:
+        """What the networks are told of each cell: cells x batches, float32.
+
+        One-hot for a cell of a known batch. A cell of another batch, or of a data set without the column, is treated as
+        one of the average batch.
+        """
+        told = np.tile(self.shares, (adata.n_obs, 1))
+        if self.key in adata.obs:
+            place = {name: i for i, name in enumerate(self.names)}
+            codes = np.array([place.get(name, -1) for name in adata.obs[self.key].astype(str)])
+            told[codes >= 0] = np.eye(len(self.names), dtype=np.float32)[codes[codes >= 0]]
+        return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {"key": self.key, "names": self.names, "shares": self.shares.tolist()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Batches:
+        """Back from :meth:`to_dict`."""
+        return cls(data["key"], list(data["names"]), np.asarray(data["shares"], np.float32))
