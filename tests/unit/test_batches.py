@@ -73,7 +73,7 @@ def test_the_planted_effect_goes_and_the_population_stays(planted, models):
 
 
 def test_imputed_values_are_of_the_average_batch(planted, models):
-    rna, protein = planted
+    _, protein = planted
     imputed = models[True].impute("protein", "rna", protein)
     assert imputed.shape[0] == protein.n_obs
     assert np.isfinite(imputed.X).all()
