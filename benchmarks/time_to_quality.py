@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""Minutes from files to the quality that the published settings reach in all their steps.
+
+    python benchmarks/time_to_quality.py --data FOLDER             # preset default: a few minutes
+    python benchmarks/time_to_quality.py --data FOLDER --paper     # the reference too: 10,000 steps of preset paper
+
+The commands of the command line are timed one after another, as a user would run them: preprocess twice, link,
+integrate, on `cite_pbmc10k`; then evaluate measures the result against the pairing, which training did not see.
+Preset `paper` at its full 10,000 steps stands for the authors' program, whose losses and gradients it computes to 1e-5
+(their own program needs hours here). Results: benchmarks/time_to_quality.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def scmodal(command: str, threads: int, **options: Any) -> float:
+    """Run a command of the command line; its seconds. A list repeats its option, True gives it without a value."""
+    arguments = [command]
+    for name, value in options.items():
+        for item in value if isinstance(value, list) else [value]:
+            arguments += [f"--{name.replace('_', '-')}", *([] if item is True else [str(item)])]
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "scmodal.cli", *arguments],
+        check=True,
+        env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
+        stdout=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - start
+
+
+def measure(preset: str, data: Path, folder: Path, seed: int, threads: int) -> dict[str, Any]:
+    """Seconds of each command, and the quality of the result."""
+    run = folder / f"{preset}_{seed}"
+    run.mkdir()
+    prepared, links = {name: run / f"{name}.h5ad" for name in ("rna", "protein")}, run / "links.tsv"
+    seconds = {}
+    for (modality, output), name in zip(prepared.items(), ("rna", "adt")):
+        source = data / "cite_pbmc10k" / f"{name}.h5ad"
+        seconds[f"preprocess {modality}"] = scmodal(
+            "preprocess", threads, input=source, modality=modality, label_key="cell_type_l2", output=output
+        )
+    inputs = list(prepared.values())
+    seconds["link"] = scmodal("link", threads, input=inputs, output=links)
+    options = {"preset": preset, "seed": seed, "device": "cpu", "threads": threads}
+    seconds["integrate"] = scmodal("integrate", threads, input=inputs, links=links, output=run / "run", **options)
+    scmodal("evaluate", threads, integrated=run / "run" / "integrated.h5mu", paired=True, output=run / "m.json")
+    metrics = json.loads((run / "m.json").read_text())
+    return {
+        "seed": seed,
+        "seconds": seconds,
+        "seconds_in_all": sum(seconds.values()),
+        "accuracy_rna_to_protein": metrics["label_transfer"]["rna_to_protein"]["accuracy"],
+        "accuracy_protein_to_rna": metrics["label_transfer"]["protein_to_rna"]["accuracy"],
+        "foscttm": metrics["foscttm"]["rna|protein"],
+        "imputation_r_rna_to_protein": metrics["imputation"]["rna_to_protein"]["pearson_mean"],
+    }
+
+
+def main() -> None:
+    """Measure and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
+    parser.add_argument("--paper", action="store_true", help="measure the reference, too")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=HERE / "time_to_quality.json")
+    options = parser.parse_args()
+    if not (options.data / "cite_pbmc10k").is_dir():
+        sys.exit(f"{options.data}: no cite_pbmc10k in it; name the folder with the published data sets by --data")
+
+    from scmodal.io import write_json
+    from scmodal.model import software_versions
+
+    result = json.loads(options.output.read_text()) if options.output.exists() else {}
+    result["threads"], result["versions"] = options.threads, software_versions()
+    with tempfile.TemporaryDirectory() as folder:
+        for preset in ("default", "paper") if options.paper else ("default",):
+            result[preset] = [
+                measure(preset, options.data, Path(folder), seed, options.threads) for seed in range(options.seeds)
+            ]
+            print(json.dumps({preset: result[preset]}, indent=2), flush=True)
+            write_json(result, options.output)
+
+
+if __name__ == "__main__":
+    main()
