@@ -110,7 +110,16 @@ def pairs_of(topology: str, n: int) -> list[tuple[int, int]]:
         One of :data:`TOPOLOGIES`; with two data sets they are all the same.
     n
         Number of data sets.
+
+    Raises
+    ------
+    InputError
+        Unknown topology, with the nearest known one.
     """
+    if topology not in TOPOLOGIES:
+        close = nearest(topology, TOPOLOGIES)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"unknown topology {topology!r}{hint} (known: {', '.join(TOPOLOGIES)})")
     every = list(itertools.combinations(range(n), 2))
     if topology == "chain":
         return [(i, j) for i, j in every if j == i + 1]
@@ -168,8 +177,10 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
             continue
         if key == "topology":
             values[key] = str(raw)
-            if raw not in TOPOLOGIES:
-                problems.append(f"setting topology={raw!r}: must be one of {', '.join(TOPOLOGIES)}")
+            try:
+                pairs_of(values[key], 2)
+            except InputError as error:
+                problems += error.problems
             continue
         try:
             value = types[key](raw)
