@@ -952,8 +952,8 @@ def _check_distinct(sides: Sequence[_Side]) -> None:
         if n > 1:
             at = [str(i) for i, side in enumerate(sides, start=1) if side.modality == modality]
             raise InputError(
-                f"inputs {' and '.join(at)} are of one modality, {modality}: join them in `scmodal preprocess` (several --input "
-                "and a --batch-key)"
+                f"inputs {' and '.join(at)} are of one modality, {modality}: join them in `scmodal preprocess` "
+                "(several --input and a --batch-key)"
             )
 
 
