@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Put the benchmarks' committed numbers into README.md and docs/benchmarks.md, and draw the figure of the engine.
+"""Put the benchmarks' committed numbers into README.md and the documents, and draw the figure of the engine.
 
     python benchmarks/tables.py
 
@@ -13,8 +13,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from scmodal.presets import pairs_of
+
 HERE = Path(__file__).resolve().parent
-DOCUMENTS = (HERE.parent / "README.md", HERE.parent / "docs" / "benchmarks.md")
+DOCUMENTS = (HERE.parent / "README.md", HERE.parent / "docs" / "benchmarks.md", HERE.parent / "docs" / "method.md")
 
 
 def quality(results: dict[str, Any]) -> str:
@@ -97,9 +99,30 @@ def engine_figure(results: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def topology(results: dict[str, Any]) -> str:
+    """FOSCTTM, accuracy and imputation of every two of three data sets."""
+    pairs = (("rna", "protein"), ("protein", "cytometry"), ("rna", "cytometry"))
+    titles = {"rna": "RNA", "protein": "protein", "cytometry": "cytometry"}
+    lines = ["| topology | pair | FOSCTTM | label accuracy | imputation r |", "|---|---|---|---|---|"]
+    for entry in results["settings"].values():
+        order, summary = entry["order"], entry["summary"]
+        matched = {frozenset((order[i], order[j])) for i, j in pairs_of(entry["topology"], len(order))}
+        for pair in pairs:
+            name, title = "|".join(sorted(pair)), "–".join(titles[m] for m in pair)
+            cells = [
+                f"{summary[key]['mean']:.3f} ({summary[key]['min']:.3f}–{summary[key]['max']:.3f})"
+                for key in (f"foscttm {name}", f"accuracy {name}", f"pearson {name}")
+            ]
+            head = f"{entry['topology']}: {', '.join(titles[m] for m in order)}" if pair == pairs[0] else ""
+            lines.append(
+                "| " + " | ".join([head, title if frozenset(pair) in matched else f"*{title}*", *cells]) + " |"
+            )
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """`text` with every table made anew from its JSON."""
-    for name, make in (("quality", quality), ("engine", engine)):
+    for name, make in (("quality", quality), ("engine", engine), ("topology", topology)):
         table = make(json.loads((HERE / f"{name}.json").read_text()))
         block = f"<!-- begin {name} -->\n{table}\n<!-- end {name} -->"
         text = re.sub(

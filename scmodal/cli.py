@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from scmodal.training import Progress
 
 PATH = click.Path(path_type=Path)
+TOPOLOGY_HELP = (
+    "Data sets to match: chain (neighbours in the order given), star (the first with every other), all (every two)."
+)
 
 
 def say(message: str) -> None:
@@ -177,13 +180,23 @@ def preprocess(
 @cli.command()
 @click.option("--input", "inputs", type=PATH, required=True, multiple=True, help="Prepared data set, in chain order.")
 @click.option("--table", type=PATH, help="Your own links (feature_a, feature_b, ...); replaces the built-in names.")
+@click.option("--topology", default="chain", show_default=True, help=TOPOLOGY_HELP)
 @click.option("--output", type=PATH, required=True, help="Links (TSV).")
 @click.option("--coverage", "coverage_path", type=PATH, help="What matched and what did not (TSV).")
 @click.option("--summary", type=PATH, help="The same in numbers (JSON).")
 def link(
-    inputs: tuple[Path, ...], table: Path | None, output: Path, coverage_path: Path | None, summary: Path | None
+    inputs: tuple[Path, ...],
+    table: Path | None,
+    topology: str,
+    output: Path,
+    coverage_path: Path | None,
+    summary: Path | None,
 ) -> None:
     """Pair the features that are known to vary together."""
+    from scmodal.presets import pairs_of
+
+    pairs_of(topology, len(inputs))  # a wrong name is told before anything heavy is loaded
+
     from scmodal.inputs import modality_of
     from scmodal.io import check_writable, read_prepared, write_json, write_tsv
     from scmodal.links import LinkTable, build_links, coverage_summary, coverage_text
@@ -191,7 +204,7 @@ def link(
     check_writable(output.parent)
     adatas = [read_prepared(path) for path in inputs]
     own = LinkTable.read(table, [modality_of(adata) for adata in adatas]) if table is not None else None
-    links, coverage = build_links(adatas, own)
+    links, coverage = build_links(adatas, own, topology)
     links.write(output)
     if coverage_path is not None:
         write_tsv(coverage, coverage_path)
@@ -219,6 +232,7 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--steps", type=int, help="Training steps (the preset's).")
 @click.option("--batch-size", type=int, help="Cells of each data set in a step (the preset's).")
+@click.option("--topology", help=TOPOLOGY_HELP + " The one that the links were made with (the preset's).")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (all).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the preset.")
 def integrate(
@@ -230,13 +244,19 @@ def integrate(
     device: str,
     steps: int | None,
     batch_size: int | None,
+    topology: str | None,
     threads: int | None,
     settings: tuple[str, ...],
 ) -> None:
     """Train, and write the joint latent space with everything needed to use it."""
     from scmodal.presets import get_preset
 
-    chosen = get_preset(preset, **{**_settings(settings), "steps": steps, "batch_size": batch_size})
+    own = {"steps": steps, "batch_size": batch_size, "topology": topology}
+    changes = _settings(settings)
+    twice = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None and name in changes]
+    if twice:
+        raise InputError(f"{', '.join(twice)} given as an option and by --set: leave out one of the two")
+    chosen = get_preset(preset, **{**changes, **{name: value for name, value in own.items() if value is not None}})
 
     from scmodal.io import check_writable, read_prepared
     from scmodal.links import LinkTable
@@ -376,15 +396,33 @@ def report(
 
 
 @cli.command()
-@click.option("--output", type=PATH, required=True, help="Folder for rna.h5ad, protein.h5ad and samplesheet.csv.")
+@click.option("--output", type=PATH, required=True, help="Folder for the .h5ad files and samplesheet.csv.")
 @click.option("--cells", type=click.IntRange(10), default=1000, show_default=True)
 @click.option("--genes", type=click.IntRange(50), default=1000, show_default=True)
 @click.option("--proteins", type=click.IntRange(3), default=60, show_default=True)
 @click.option("--cell-types", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--unpaired", is_flag=True, help="Different cells in the two files.")
+@click.option(
+    "--cytometry",
+    "markers",
+    type=click.IntRange(3),
+    is_flag=False,
+    flag_value=30,
+    metavar="[MARKERS]",
+    help="Mass cytometry of the same tissue, too; 30 markers unless a number is given.",
+)
+@click.option("--unpaired", is_flag=True, help="Different cells in the files.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def simulate(output: Path, cells: int, genes: int, proteins: int, cell_types: int, unpaired: bool, seed: int) -> None:
-    """Make RNA and protein counts with a known truth."""
+def simulate(
+    output: Path,
+    cells: int,
+    genes: int,
+    proteins: int,
+    cell_types: int,
+    markers: int | None,
+    unpaired: bool,
+    seed: int,
+) -> None:
+    """Make RNA and protein counts, and cytometry, with a known truth."""
     from scmodal.io import check_writable
     from scmodal.simulate import simulate as make
     from scmodal.simulate import write_simulation
@@ -392,10 +430,15 @@ def simulate(output: Path, cells: int, genes: int, proteins: int, cell_types: in
 
     check_writable(output)
     if cells * genes > LARGE:
+        if markers:
+            raise InputError("--cytometry is for simulations in memory: fewer --cells or --genes, or leave it out")
         write_large_simulation(output, cells, genes, proteins, cell_types, paired=not unpaired, seed=seed)
+        made = ["rna", "protein"]
     else:
-        write_simulation(make(cells, genes, proteins, cell_types, paired=not unpaired, seed=seed), output)
-    say(f"{output}: rna.h5ad, protein.h5ad, samplesheet.csv")
+        mdata = make(cells, genes, proteins, cell_types, paired=not unpaired, seed=seed, n_markers=markers or 0)
+        write_simulation(mdata, output)
+        made = list(mdata.mod)
+    say(f"{output}: {', '.join(f'{name}.h5ad' for name in made)}, samplesheet.csv")
 
 
 @cli.command()

@@ -16,6 +16,7 @@ import functools
 import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -27,6 +28,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmodal.contracts import InputError, canonical_modality, nearest
+from scmodal.presets import TOPOLOGIES, pairs_of
 
 COLUMNS = ["feature_a", "feature_b", "modality_a", "modality_b", "weight"]
 """Columns of a links table, in the order in which they are written."""
@@ -784,9 +786,9 @@ def _why_few(a: _Side, b: _Side) -> list[str]:
 
 
 def build_links(
-    adatas: Sequence[AnnData], table: pd.DataFrame | LinkTable | None = None
+    adatas: Sequence[AnnData], table: pd.DataFrame | LinkTable | None = None, topology: str = "chain"
 ) -> tuple[LinkTable, pd.DataFrame]:
-    """Links of each two neighbouring modalities, and how much of the data they cover.
+    """Links of each two modalities that are matched with each other, and how much of the data they cover.
 
     Proteins and cytometry channels are linked to genes (rna, gene activity) by the built-in antigen table, to each
     other by the same antigen, and other pairs by the same feature name. A table of the user's replaces all of this.
@@ -794,10 +796,12 @@ def build_links(
     Parameters
     ----------
     adatas
-        Prepared data, one a modality (``uns["scmodal"]["modality"]``), in the order of the chain.
+        Prepared data, one a modality (``uns["scmodal"]["modality"]``), in their order.
     table
         The user's own links: columns feature_a, feature_b, and optionally modality_a, modality_b, weight. Without
-        modality columns either orientation is understood.
+        modality columns either orientation is understood, and a link serves every pair that has both features.
+    topology
+        Which modalities are matched, see :func:`scmodal.presets.pairs_of`.
 
     Returns
     -------
@@ -805,17 +809,20 @@ def build_links(
         The links, feature_a and modality_a of the earlier modality.
     coverage
         A row for each feature of each modality (antibody panels first), columns ``modality, feature, matched,
-        partner, nearest, note``; then names of the user's table that are not in the data.
+        partner, nearest, note``; then names of the user's table that are not in the data. Where a modality is
+        matched with several, a partner is followed by its modality: ``CD3 (protein);CD3 (cytometry)``.
 
     Raises
     ------
     InputError
-        A faulty table; fewer than two modalities; fewer than 3 links between two neighbouring modalities (with the
-        coverage report in the message).
+        A faulty table; fewer than two modalities, or one twice; an unknown topology; fewer than 3 links between two
+        matched modalities (with the coverage report and, of three or more, the order or topology that would do).
     """
     sides = [_side(adata, i) for i, adata in enumerate(adatas)]
     if len(sides) < 2:
         raise InputError("links need at least two modalities")
+    _check_distinct(sides)
+    pairs = [(sides[i], sides[j]) for i, j in pairs_of(topology, len(sides))]
     messages: list[str] = []
     user: pd.DataFrame | None = None
     if isinstance(table, LinkTable):
@@ -837,7 +844,8 @@ def build_links(
     missing: dict[tuple[str, str], list[str]] = {}
     used: set[int] = set()
     few: list[tuple[_Side, _Side, int]] = []
-    for a, b in itertools.pairwise(sides):
+    n_partners = Counter(side.modality for pair in pairs for side in pair)
+    for a, b in pairs:
         if user is None:
             found = _find(a, b, species)
         else:
@@ -848,8 +856,8 @@ def build_links(
             links.setdefault((x, y), w)
         for (x, y), w in links.items():
             rows.append((x, y, a.modality, b.modality, w))
-            _append(partners, (a.modality, x), y)
-            _append(partners, (b.modality, y), x)
+            _append(partners, (a.modality, x), f"{y} ({b.modality})" if n_partners[a.modality] > 1 else y)
+            _append(partners, (b.modality, y), f"{x} ({a.modality})" if n_partners[b.modality] > 1 else x)
         for side, of_side, near in zip((a, b), found.notes, found.nearest, strict=True):
             for name, note in of_side.items():
                 if note:
@@ -862,7 +870,7 @@ def build_links(
             few.append((a, b, len(links)))
 
     if user is not None:
-        _unused_rows(user, used, sides, missing, messages)
+        _unused_rows(user, used, pairs, missing, messages)
 
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame["weight"] = frame["weight"].astype(float)
@@ -893,9 +901,77 @@ def build_links(
             + "".join(f"; {hint}" for hint in _why_few(a, b))
             for a, b, n in few
         ]
+        if len(sides) > 2:
+
+            def enough(a: _Side, b: _Side) -> bool:
+                found = _find(a, b, species) if user is None else _from_table(a, b, user)[0]
+                return len({link[:2] for link in found.links}) >= MIN_LINKS
+
+            linked = {frozenset((a.modality, b.modality)) for a, b in itertools.combinations(sides, 2) if enough(a, b)}
+            problems[-1] += f".\n{_other_ways([side.modality for side in sides], topology, linked)}"
         problems[-1] += "\n" + coverage_text(coverage, result) + "\nName the links in a table (feature_a, feature_b)."
         raise InputError(problems)
     return result, coverage
+
+
+def check_pairs(links: LinkTable, modalities: Sequence[str], topology: str) -> None:
+    """Make sure that a ready table has links of every two modalities that are matched with each other.
+
+    Parameters
+    ----------
+    links
+        From :func:`build_links`.
+    modalities
+        Of the data sets, in their order.
+    topology
+        Which modalities are matched, see :func:`scmodal.presets.pairs_of`.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 links of a pair: which, and the order or topology that the table would do for.
+    """
+    n_links = {(a, b): len(links.between(a, b)) for a, b in itertools.combinations(modalities, 2)}
+    problems = [
+        f"the links table has {n_links[modalities[i], modalities[j]]} links of {modalities[i]} and {modalities[j]}, "
+        f"which topology {topology!r} matches; at least {MIN_LINKS} are needed"
+        for i, j in pairs_of(topology, len(modalities))
+        if n_links[modalities[i], modalities[j]] < MIN_LINKS
+    ]
+    if problems:
+        linked = {frozenset(pair) for pair, n in n_links.items() if n >= MIN_LINKS}
+        problems[-1] += f".\nMake the links for this topology (`scmodal link --topology {topology}`).\n" + _other_ways(
+            modalities, topology, linked
+        )
+        raise InputError(problems)
+
+
+def _check_distinct(sides: Sequence[_Side]) -> None:
+    """Refuse a modality that is given twice: its features could not be told apart in a links table."""
+    for modality, n in Counter(side.modality for side in sides).items():
+        if n > 1:
+            at = [str(i) for i, side in enumerate(sides, start=1) if side.modality == modality]
+            raise InputError(
+                f"inputs {' and '.join(at)} are of one modality, {modality}: join them in `scmodal preprocess` "
+                "(several --input and a --batch-key)"
+            )
+
+
+def _other_ways(modalities: Sequence[str], topology: str, linked: set[frozenset[str]]) -> str:
+    """Which order or topology matches only modalities that are linked; with the fewest changes to what was asked."""
+    ways = [
+        (order, way)
+        for order in itertools.permutations(modalities)
+        for way in TOPOLOGIES
+        if all(frozenset((order[i], order[j])) in linked for i, j in pairs_of(way, len(order)))
+    ]
+    same_order = [f"--topology {way}" for order, way in ways if order == tuple(modalities)]
+    same_topology = [f"the order {', '.join(order)}" for order, way in ways if way == topology]
+    both = [f"the order {', '.join(order)} with --topology {way}" for order, way in ways]
+    found = [*same_order[:1], *same_topology[:1]] or both[:1]
+    if found:
+        return f"What has enough links: {' or '.join(found)}."
+    return "No other order or --topology has links enough to join all of them."
 
 
 _NOT_IN_DATA = "in the links table, not in the data"
@@ -910,11 +986,12 @@ def _append(lists: dict[tuple[str, str], list[str]], at: tuple[str, str], value:
 def _unused_rows(
     user: pd.DataFrame,
     used: set[int],
-    sides: Sequence[_Side],
+    pairs: Sequence[tuple[_Side, _Side]],
     missing: dict[tuple[str, str], list[str]],
     messages: list[str],
 ) -> None:
-    """Say which rows of a user's table fit no pair of neighbouring modalities, and which of their names are unknown."""
+    """Say which rows of a user's table fit no pair of matched modalities, and which of their names are unknown."""
+    sides = list({side.modality: side for pair in pairs for side in pair}.values())
     everything = {name for side in sides for name in side.names}
     names_of = {side.modality: set(side.names) for side in sides}
     other = 0
@@ -930,16 +1007,16 @@ def _unused_rows(
         for name in absent:
             partner = second if name == first else first
             # the other name says of which modality this one should have been
-            neighbours = list(itertools.pairwise(sides))
-            neighbours += [(b, a) for a, b in neighbours]
-            homes = [b.modality for a, b in neighbours if partner in names_of[a.modality]]
+            both_ways = [*pairs, *((b, a) for a, b in pairs)]
+            homes = [b.modality for a, b in both_ways if partner in names_of[a.modality]]
             candidates = [s for s in sides if not homes or s.modality in homes]
             names = nearest(name, [n for s in candidates for n in s.names], n=3)
             if names and len(set(homes)) != 1:
                 homes = [s.modality for s in candidates if names[0] in names_of[s.modality]]
             missing.setdefault((homes[0] if len(set(homes)) == 1 else "", name), names)
     if other:
-        messages.append(f"links table: {other} links that are not of two neighbouring modalities left out")
+        matched = ", ".join(f"{a.modality} and {b.modality}" for a, b in pairs)
+        messages.append(f"links table: {other} links left out that are not of matched modalities ({matched})")
     if missing:
         shown = [name + (f" (nearest: {', '.join(names)})" if names else "") for (_, name), names in missing.items()]
         messages.append(f"links table: {len(missing)} names are not in the data: {_few(shown, 10)}")

@@ -19,7 +19,7 @@ from scmodal._version import __version__
 from scmodal.batches import Batches
 from scmodal.contracts import InputError, canonical_modality, nearest
 from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
-from scmodal.links import LinkTable, build_links
+from scmodal.links import LinkTable, build_links, check_pairs
 from scmodal.presets import Preset, get_preset
 from scmodal.rows import LazyRows, row_chunks
 
@@ -163,8 +163,8 @@ class ScModal:
         Parameters
         ----------
         data
-            Prepared data sets (see :mod:`scmodal.preprocess`) in chain order: a MuData, a mapping from modality to
-            AnnData, or a sequence of AnnData. Neighbours in this order must have linked features.
+            Prepared data sets (see :mod:`scmodal.preprocess`) in their order: a MuData, a mapping from modality to
+            AnnData, or a sequence of AnnData. Those that the preset's topology matches must have linked features.
         links
             Table of linked features; without one the built-in names are used.
         progress
@@ -187,7 +187,9 @@ class ScModal:
                 "(several --input and a --batch-key)"
             )
         if not isinstance(links, LinkTable) or (links.frame["modality_a"] == "").any():
-            links, _ = build_links(adatas, links)
+            links, _ = build_links(adatas, links, self.preset.topology)
+        elif len(adatas) > 2:
+            check_pairs(links, self.modalities, self.preset.topology)
         device = pick_device(self.device)
         if self.threads:
             torch.set_num_threads(self.threads)

@@ -446,7 +446,7 @@ def history_figure(history: pd.DataFrame, path: str | Path, *, n_pairs: int = 1)
     path
         File to write.
     n_pairs
-        Number of adjacent pairs of modalities, which the discriminator's loss is summed over.
+        Number of pairs of modalities that were matched with each other, which the discriminator's loss is summed over.
 
     Returns
     -------

@@ -114,6 +114,13 @@ PRECISIONS = ("float32", "bfloat16")
 _CHOICES = {"topology": TOPOLOGIES, "precision": PRECISIONS}
 
 
+def _unknown_choice(setting: str, value: str) -> str:
+    """What is wrong with a value that is none of a setting's choices, with the nearest of them."""
+    close = nearest(value, _CHOICES[setting])
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown {setting} {value!r}{hint} (known: {', '.join(_CHOICES[setting])})"
+
+
 def pairs_of(topology: str, n: int) -> list[tuple[int, int]]:
     """Positions of the data sets that are matched with each other.
 
@@ -123,7 +130,14 @@ def pairs_of(topology: str, n: int) -> list[tuple[int, int]]:
         One of :data:`TOPOLOGIES`; with two data sets they are all the same.
     n
         Number of data sets.
+
+    Raises
+    ------
+    InputError
+        Unknown topology, with the nearest known one.
     """
+    if topology not in TOPOLOGIES:
+        raise InputError(_unknown_choice("topology", topology))
     every = list(itertools.combinations(range(n), 2))
     if topology == "chain":
         return [(i, j) for i, j in every if j == i + 1]
@@ -182,9 +196,7 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
         if key in _CHOICES:
             values[key] = str(raw)
             if raw not in _CHOICES[key]:
-                close = nearest(str(raw), _CHOICES[key])
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                problems.append(f"setting {key}={raw!r}: must be one of {', '.join(_CHOICES[key])}{hint}")
+                problems.append(_unknown_choice(key, str(raw)))
             continue
         if types[key] is bool:
             values[key] = str(raw).lower() == "true"

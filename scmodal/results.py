@@ -17,6 +17,7 @@ from mudata import MuData
 from scmodal._version import __version__
 from scmodal.io import atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
+from scmodal.presets import pairs_of
 from scmodal.rows import row_chunks
 
 FINAL_STEPS = 50
@@ -105,7 +106,7 @@ def training_summary(model: ScModal) -> dict[str, Any]:
     assert model.history is not None
     assert model.links is not None
     final = model.history.drop(columns="step").tail(FINAL_STEPS).mean()
-    n_pairs = len(model.modalities) - 1
+    n_pairs = len(pairs_of(model.preset.topology, len(model.modalities)))
     return {
         **model.training,
         "preset": model.preset.name,

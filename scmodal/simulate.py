@@ -1,4 +1,4 @@
-"""Simulated RNA and surface protein data whose truth is known: to try the pipeline, and to test it."""
+"""Simulated RNA, surface protein and cytometry data whose truth is known: to try the pipeline, and to test it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SAMPLE = "simulated"
 """Name of the sample in the samplesheet that :func:`write_simulation` writes."""
 
+SHARED_MARKERS = 2 / 3
+"""Share of the cytometry panel that is in the protein panel, too."""
+
 
 def simulate(
     n_cells: int = 1000,
@@ -34,8 +37,9 @@ def simulate(
     n_batches: int = 2,
     umis: float = 3000.0,
     link_strength: float = 0.7,
+    n_markers: int = 0,
 ) -> MuData:
-    """Simulate a CITE-seq experiment.
+    """Simulate a CITE-seq experiment, on demand with mass cytometry of the same tissue.
 
     Every cell has a place in a latent space of `n_latent` dimensions: cell types are centres grouped in lineages, and
     each type is drawn out along a direction of its own (a continuous state such as activation). The log expression of
@@ -44,6 +48,9 @@ def simulate(
     and bear their real names. A protein follows the latent in part through its own gene (`link_strength`) and in part
     by itself, so that measured RNA and protein correlate as weakly as real ones do; its counts are negative binomial
     and lie over a background of free antibody that differs between cells and proteins.
+
+    A cytometer's panel of `n_markers` has two thirds of its antigens in common with the proteins: the same true level
+    measured by another instrument. The others have a gene among the RNA and no protein. Values are raw intensities.
 
     Parameters
     ----------
@@ -55,7 +62,7 @@ def simulate(
     n_cell_types
         Cell types, of unequal size.
     paired
-        The same cells in both modalities, under the same names; else two disjoint sets of cells of the same tissue.
+        The same cells in every modality, under the same names; else disjoint sets of cells of the same tissue.
     seed
         Same arguments and seed: the same data.
     n_latent
@@ -66,14 +73,18 @@ def simulate(
         Median RNA counts of a cell.
     link_strength
         Correlation, from 0 to 1, of the true log level of a protein with that of its gene, on average over proteins.
+    n_markers
+        Cytometry channels; 0 for none. In paired data, RNA and protein stay what they are without them, but for the
+        names of the genes that code for the further markers.
 
     Returns
     -------
     MuData
         Modalities `rna` and `protein`, each with raw counts as float32 CSR in X and ``layers["counts"]``,
         ``obs`` `cell_type` and `batch` (categorical) and `state` (-1 to 1, the place along the type's gradient),
-        ``obsm["truth"]`` the latent (n x `n_latent`, float32), and ``var["partner"]`` the coding gene or the protein
-        (empty without one).
+        ``obsm["truth"]`` the latent (n x `n_latent`, float32), and ``var["partner"]`` the coding gene or, in RNA, the
+        antigen (empty without one). `cytometry` is alike, with intensities of 0 to some thousands as dense float32 in
+        X, no counts, and ``var["protein"]`` the name of the marker in the protein panel (empty without one).
 
     Raises
     ------
@@ -96,6 +107,15 @@ def simulate(
     ]
     if n_genes < n_proteins:
         problems.append(f"every protein needs its gene: {n_genes} genes are fewer than {n_proteins} proteins")
+    if n_markers != 0 and n_markers < 3:
+        problems.append(f"the number of cytometry markers must be 0, or 3 or more, not {n_markers}")
+    n_shared = min(round(SHARED_MARKERS * n_markers), n_proteins)
+    n_further = n_markers - n_shared
+    if n_proteins <= n_genes < n_proteins + n_further:
+        problems.append(
+            f"every marker needs its gene: {n_genes} genes are fewer than {n_proteins} proteins and the {n_further} "
+            "cytometry markers that are not among them"
+        )
     if n_cells < n_cell_types:
         problems.append(f"every cell type needs a cell: {n_cells} cells are fewer than {n_cell_types} types")
     if not 0 <= link_strength <= 1:
@@ -104,11 +124,14 @@ def simulate(
         raise InputError(problems)
 
     rng = np.random.default_rng(seed)
-    latent, obs = _cells(rng, n_cells if paired else 2 * n_cells, n_cell_types, n_latent, n_batches)
-    antigens = _linked_antigens(n_proteins)
+    n_sets = 1 if paired else 3 if n_markers else 2
+    latent, obs = _cells(rng, n_sets * n_cells, n_cell_types, n_latent, n_batches)
+    known = _linked_antigens(n_proteins + n_further)
+    antigens, further = known[:n_proteins], known[n_proteins:]
     proteins = [name for name, _ in antigens] + [f"PROTEIN{i}" for i in range(len(antigens) + 1, n_proteins + 1)]
     linked_genes = [gene for _, gene in antigens]
     genes = linked_genes + [f"GENE{i}" for i in range(1, n_genes - len(linked_genes) + 1)]
+    genes[n_proteins : n_proteins + len(further)] = [gene for _, gene in further]
 
     rna_cells = slice(0, n_cells)
     protein_cells = rna_cells if paired else slice(n_cells, 2 * n_cells)
@@ -118,21 +141,33 @@ def simulate(
     protein_levels = _protein_levels(rng, latent, gene_levels[:, :n_proteins], link_strength)
     protein_counts = _protein_counts(rng, protein_levels[protein_cells], batch[protein_cells])
 
-    partners = (proteins[: len(antigens)], linked_genes)
-    rna = _modality(rna_counts, obs.iloc[rna_cells], latent[rna_cells], genes, partners[0])
-    protein = _modality(protein_counts, obs.iloc[protein_cells], latent[protein_cells], proteins, partners[1])
-    return _mudata(rna, protein)
+    names_of_antigens = [name for name, _ in known]
+    modalities = {
+        "rna": _modality(rna_counts, obs.iloc[rna_cells], latent[rna_cells], genes, names_of_antigens),
+        "protein": _modality(protein_counts, obs.iloc[protein_cells], latent[protein_cells], proteins, linked_genes),
+    }
+    if n_markers:
+        cells = rna_cells if paired else slice(2 * n_cells, 3 * n_cells)
+        shared = np.linspace(0, n_proteins - 1, n_shared).round().astype(int)
+        own_genes = gene_levels[:, n_proteins : n_proteins + n_further]
+        levels = np.hstack([protein_levels[:, shared], _protein_levels(rng, latent, own_genes, link_strength)])
+        intensities = _intensities(rng, levels[cells], batch[cells])
+        modalities["cytometry"] = _cytometry(
+            intensities, obs.iloc[cells], latent[cells], modalities["protein"].var.iloc[shared], further
+        )
+    return _mudata(modalities)
 
 
 def write_simulation(mdata: MuData, folder: str | Path) -> Path:
-    """Write a simulation as the pipeline's input: two files and a samplesheet that names them.
+    """Write a simulation as the pipeline's input: a file for each modality and a samplesheet that names them.
 
     Parameters
     ----------
     mdata
         From :func:`simulate`.
     folder
-        Made if it is not there; holds `rna.h5ad`, `protein.h5ad` and `samplesheet.csv` (paths relative to it).
+        Made if it is not there; holds `rna.h5ad`, `protein.h5ad`, `cytometry.h5ad` where there is one, and
+        `samplesheet.csv` (paths relative to it).
 
     Returns
     -------
@@ -295,6 +330,17 @@ def _protein_counts(rng: np.random.Generator, levels: np.ndarray, batch: np.ndar
     return _negative_binomial(rng, (bound + free) * capture[batch] * size, dispersion)
 
 
+def _intensities(rng: np.random.Generator, levels: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """Raw signals of a mass cytometer (cells x markers, float32): many ions of what is bound, and a few of noise."""
+    n: int = levels.shape[0]
+    n_markers: int = levels.shape[1]
+    bound = np.exp(rng.normal(3.5, 0.8, size=n_markers) + rng.uniform(0.8, 1.4, size=n_markers) * levels)
+    capture = np.exp(rng.normal(0.0, 0.1, size=(int(batch.max()) + 1, n_markers)))
+    size = np.exp(rng.normal(0.0, 0.25, size=n))[:, None]
+    ions = rng.poisson(bound * capture[batch] * size * np.exp(rng.normal(0.0, 0.3, size=levels.shape)))
+    return (ions + rng.exponential(1.0, size=levels.shape)).astype(np.float32)
+
+
 def _negative_binomial(rng: np.random.Generator, mean: np.ndarray, dispersion: np.ndarray) -> sp.csr_matrix:
     """Counts of the given mean and variance mean + mean^2 / dispersion, float32 CSR."""
     counts = rng.poisson(mean * rng.gamma(dispersion, 1 / dispersion, size=mean.shape)).astype(np.float32)
@@ -315,12 +361,30 @@ def _modality(
     return adata
 
 
-def _mudata(rna: ad.AnnData, protein: ad.AnnData) -> MuData:
-    """Both modalities; a protein may have the name of its gene, which is no reason for a warning."""
+def _cytometry(
+    intensities: np.ndarray, obs: pd.DataFrame, latent: np.ndarray, shared: pd.DataFrame, further: list[tuple[str, str]]
+) -> ad.AnnData:
+    """The cytometer's modality: markers of the protein panel (rows of its var), then (antigen, gene) of others."""
+    n_shared, n_unknown = len(shared), intensities.shape[1] - len(shared) - len(further)
+    names = [*shared.index, *(name for name, _ in further), *(f"MARKER{i}" for i in range(1, n_unknown + 1))]
+    var = pd.DataFrame(
+        {
+            "partner": np.array([*shared["partner"], *(g for _, g in further), *[""] * n_unknown], dtype=object),
+            "protein": np.array([*shared.index, *[""] * (len(names) - n_shared)], dtype=object),
+        },
+        index=pd.Index(names),
+    )
+    adata = ad.AnnData(X=intensities, obs=obs.copy(), var=var)
+    adata.obsm["truth"] = latent.astype(np.float32)
+    return adata
+
+
+def _mudata(modalities: dict[str, ad.AnnData]) -> MuData:
+    """All modalities; a protein may have the name of its gene, which is no reason for a warning."""
     import mudata
 
     from scmodal.io import mudata_options
 
     with warnings.catch_warnings(), mudata_options():
         warnings.filterwarnings("ignore", message="var_names are not unique", category=UserWarning)
-        return mudata.MuData({"rna": rna, "protein": protein})
+        return mudata.MuData(modalities)

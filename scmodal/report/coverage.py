@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 from markupsafe import Markup
 
 from scmodal.plots import MODALITY_TITLES, natural_key
-from scmodal.report.page import Figure, Section, table
+from scmodal.report.page import Figure, Section, join_words, table
 from scmodal.report.reading import ReportData
 
 MAX_ROWS = 1_500
@@ -26,6 +28,12 @@ def coverage_section(data: ReportData) -> Section:
     title = "Links between the modalities"
     n_links = count_links(data)
     lead = f"{n_links:,} links (pairs of features said to vary together) guide the integration." if n_links else ""
+    by_pair = links_by_pair(data)
+    if len(by_pair) > 1:
+        listed = [
+            f"{MODALITY_TITLES.get(a, a)} with {MODALITY_TITLES.get(b, b)} ({n:,})" for (a, b), n in by_pair.items()
+        ]
+        lead += f" They join {join_words(listed)}."
     if data.coverage is None or data.coverage.empty:
         lead = f"{lead} No coverage table was given, so the linked features are not listed here.".strip()
         return Section("links", title, lead)
@@ -91,6 +99,13 @@ def coverage_section(data: ReportData) -> Section:
 
 def _listed(names: str) -> str:
     return ", ".join(str(names).split(";"))
+
+
+def links_by_pair(data: ReportData) -> dict[tuple[str, str], int]:
+    """Links of each pair of modalities in the first run's model, in the order of the table."""
+    links = data.runs[0].model.get("links")
+    named = [link for link in links if link.get("modality_a")] if isinstance(links, list) else []
+    return dict(Counter((str(link["modality_a"]), str(link["modality_b"])) for link in named))
 
 
 def count_links(data: ReportData) -> int:

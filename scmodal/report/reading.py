@@ -14,6 +14,7 @@ import pandas as pd
 
 from scmodal.contracts import MODALITIES, InputError
 from scmodal.plots import MODALITY_TITLES
+from scmodal.presets import pairs_of
 from scmodal.transfer import clean_labels
 
 Direction = tuple[str, str]
@@ -125,8 +126,9 @@ class ReportData:
 
     @property
     def n_pairs_of_modalities(self) -> int:
-        """Number of adjacent pairs in the chain of modalities."""
-        return max(1, len(self.modalities) - 1)
+        """Number of pairs of modalities that the first run matched with each other."""
+        preset = self.runs[0].model.get("preset") or {}
+        return max(1, len(pairs_of(preset.get("topology", "chain"), len(self.modalities))))
 
     def labels(self, modality: Modality) -> np.ndarray | None:
         """Known label of every cell, empty text where a cell has none; None where no cell has one.

@@ -90,7 +90,7 @@ def test_wrong_parameters_are_told_all_at_once(tmp_path: Path) -> None:
     run = nextflow(
         tmp_path,
         *("run", str(REPO), "--inputt", "x.csv", "--n-top-genes", "5", "--seeds", "0", "--preset", "papr"),
-        *("--device", "gpu", "--set", "nonsense", "--steps", "many", "--outdir", "file/below"),
+        *("--device", "gpu", "--set", "nonsense", "--steps", "many", "--outdir", "file/below", "--topology", "strar"),
     )
     assert run.code != 0
     for text in (
@@ -98,7 +98,8 @@ def test_wrong_parameters_are_told_all_at_once(tmp_path: Path) -> None:
         "did you mean --n_top_genes?",
         "--input is missing",
         "--seeds 0: must be at least 1",
-        "--preset papr: must be one of default, paper",
+        "--preset papr: must be one of default, paper; did you mean paper?",
+        "--topology strar: must be one of chain, star, all; did you mean star?",
         "--device gpu: must be auto, cpu, mps, cuda or cuda:1",
         "--set nonsense: must look like name=value,name=value",
         "--steps many: must be a whole number",
@@ -106,6 +107,15 @@ def test_wrong_parameters_are_told_all_at_once(tmp_path: Path) -> None:
     ):
         assert text in run.text, run.text
     assert "Submitted process" not in run.text
+
+
+def test_a_setting_with_a_parameter_of_its_own(tmp_path: Path) -> None:
+    """`--set` reaches the training alone, and the links would be those of another topology."""
+    run = pipeline(tmp_path, "--input", "x.csv", "--set", "topology=star, n_latent=10,steps=5")
+    assert run.code != 0
+    assert "--set topology=...: give it as --topology" in run.text
+    assert "--set steps=...: give it as --steps" in run.text
+    assert "n_latent" not in run.text.split("Wrong parameters")[1]
 
 
 def test_missing_samplesheet(tmp_path: Path) -> None:

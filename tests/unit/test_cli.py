@@ -145,6 +145,72 @@ def test_too_few_links(work: Path, tmp_path: Path, capsys):
     assert not (tmp_path / "out.tsv").exists()
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory) -> Path:
+    """Three simulated data sets, prepared by the commands."""
+    folder = tmp_path_factory.mktemp("three")
+    size = ("--cells", 120, "--genes", 100, "--proteins", 20, "--cytometry", 12)
+    assert run("simulate", "--output", folder / "raw", *size) == 0
+    for name in ("rna", "protein", "cytometry"):
+        options = ("--modality", name, "--label-key", "cell_type", "--output", folder / f"{name}.h5ad")
+        assert run("preprocess", "--input", folder / "raw" / f"{name}.h5ad", *options) == 0
+    return folder
+
+
+def inputs(folder: Path, *names: str) -> list[object]:
+    return [item for name in names for item in ("--input", folder / f"{name}.h5ad")]
+
+
+def test_three_data_sets_as_a_star(three: Path, tmp_path: Path, capsys):
+    sheet = pd.read_csv(three / "raw" / "samplesheet.csv")
+    assert list(sheet["modality"]) == ["rna", "protein", "cytometry"]
+    files = inputs(three, "rna", "protein", "cytometry")
+    links = tmp_path / "links.tsv"
+    assert run("link", *files, "--topology", "star", "--output", links) == 0
+    text = capsys.readouterr().err
+    assert "rna - protein: 20 links" in text
+    assert "rna - cytometry: 12 links" in text
+    assert "protein - cytometry" not in text
+    settings = ("--steps", 20, "--batch-size", 40, "--set", "n_hidden=32", "--device", "cpu", "--topology", "star")
+    assert run("integrate", *files, "--links", links, "--output", tmp_path / "run", *settings) == 0
+    model = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert model["preset"]["topology"] == "star"
+    assert len(model["links"]) == 32
+    metrics = tmp_path / "metrics.json"
+    integrated = ("--integrated", tmp_path / "run" / "integrated.h5mu")
+    assert run("evaluate", *integrated, "--paired", "--output", metrics) == 0
+    measured = json.loads(metrics.read_text())
+    assert list(measured["foscttm"]) == ["rna|protein", "rna|cytometry", "protein|cytometry"]
+    assert len(measured["imputation"]) == 6
+
+
+def test_links_of_another_topology(three: Path, tmp_path: Path, capsys):
+    files = inputs(three, "rna", "protein", "cytometry")
+    links = tmp_path / "links.tsv"
+    assert run("link", *files, "--output", links) == 0
+    given = ("--links", links, "--output", tmp_path / "run", "--topology", "all")
+    assert run("integrate", *files, *given) == 2
+    error = capsys.readouterr().err
+    assert "has 0 links of rna and cytometry" in error
+    assert "scmodal link --topology all" in error
+    assert "What has enough links: --topology chain" in error
+    assert not list(tmp_path.glob("run/*"))
+
+
+def test_wrong_topologies_are_told(three: Path, tmp_path: Path, capsys):
+    files = inputs(three, "rna", "protein", "cytometry")
+    out = tmp_path / "out"
+    assert run("link", *files, "--topology", "strar", "--output", out / "links.tsv") == 2
+    assert "unknown topology 'strar'; did you mean 'star'?" in capsys.readouterr().err
+    assert run("integrate", *files, "--topology", "chian", "--output", out) == 2
+    assert "did you mean 'chain'" in capsys.readouterr().err
+    assert run("integrate", *files, "--topology", "star", "--set", "topology=all", "--output", out) == 2
+    assert "--topology given as an option and by --set: leave out one of the two" in capsys.readouterr().err
+    assert run("link", *inputs(three, "rna", "protein", "rna"), "--output", out / "links.tsv") == 2
+    assert "inputs 1 and 3 are of one modality, rna" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_output_that_cannot_be_written(work: Path, tmp_path: Path, capsys):
     (tmp_path / "file").write_text("not a folder")
     out = tmp_path / "file" / "rna.h5ad"

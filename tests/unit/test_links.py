@@ -435,6 +435,82 @@ def test_chain_of_three_links_neighbours_only() -> None:
     assert [p["n_links"] for p in summary["pairs"]] == [3, 3]
 
 
+def test_links_of_every_topology() -> None:
+    rna = data("rna", ["CD4", "CD14", "CD19", "MS4A1"])
+    protein = data("protein", ["CD4", "CD14", "CD19", "made-up"])
+    cytometry = data("cytometry", ["CD4", "CD14", "CD19", "CD20"])
+
+    def n_links(topology: str) -> dict[tuple[str, str], int]:
+        table, coverage = build_links([rna, protein, cytometry], topology=topology)
+        summary = coverage_summary(coverage, table)
+        return {(p["modality_a"], p["modality_b"]): p["n_links"] for p in summary["pairs"]}
+
+    assert n_links("chain") == {("rna", "protein"): 3, ("protein", "cytometry"): 3}
+    assert n_links("star") == {("rna", "protein"): 3, ("rna", "cytometry"): 4}
+    assert n_links("all") == {("rna", "protein"): 3, ("rna", "cytometry"): 4, ("protein", "cytometry"): 3}
+    with pytest.raises(InputError, match="unknown topology 'ring'"):
+        build_links([rna, protein], topology="ring")
+
+
+def test_a_feature_linked_in_two_pairs_names_both_partners() -> None:
+    rna = data("rna", ["CD4", "CD14", "CD19", "MS4A1"])
+    protein = data("protein", ["CD4", "CD14", "CD19"])
+    cytometry = data("cytometry", ["CD4", "CD14", "CD19", "CD20"])
+    table, coverage = build_links([rna, protein, cytometry], topology="star")
+    assert row_of(coverage, "CD4", "rna")["partner"] == "CD4 (protein);CD4 (cytometry)"
+    assert row_of(coverage, "MS4A1", "rna")["partner"] == "CD20 (cytometry)"
+    # a modality with one partner needs no name of it
+    assert row_of(coverage, "CD4", "protein")["partner"] == "CD4"
+    assert len(table) == 7
+    assert coverage_summary(coverage, table)["modalities"]["rna"]["n_linked"] == 4
+
+
+def test_links_of_a_users_table_serve_every_pair_that_has_both_features() -> None:
+    names = ["CD4", "CD14", "CD19"]
+    three = [data("rna", [*names, "G"]), data("protein", names), data("cytometry", [*names, "M"])]
+    plain = pd.DataFrame({"feature_a": [*names, "G"], "feature_b": [*names, "M"]})
+    table, _ = build_links(three, plain, "star")
+    assert len(table.between("rna", "protein")) == 3
+    assert len(table.between("rna", "cytometry")) == 4
+    # G and M are of modalities that the chain does not match
+    chain, _ = build_links(three, plain, "chain")
+    assert len(chain) == 6
+    assert chain.messages == [
+        "links table: 1 links left out that are not of matched modalities (rna and protein, protein and cytometry)"
+    ]
+
+
+def test_a_pair_without_links_is_named_with_an_order_that_would_do() -> None:
+    """The panel in the middle knows none of the cytometer's antigens, but their genes are there."""
+    rna = data("rna", ["CD4", "CD14", "CD19", "MS4A1", "NCAM1", "CD33"])
+    protein = data("protein", ["CD4", "CD14", "CD19"])
+    cytometry = data("cytometry", ["CD20", "CD56", "CD33"])
+    with pytest.raises(InputError) as error:
+        build_links([rna, protein, cytometry])
+    assert error.value.problems[0].startswith("protein and cytometry have 0 links; at least 3 are needed")
+    assert "What has enough links: --topology star or the order protein, rna, cytometry.\n" in str(error.value)
+    with pytest.raises(InputError, match="What has enough links: --topology chain"):
+        build_links([protein, rna, cytometry], topology="all")
+
+
+def test_a_star_whose_hub_has_no_links() -> None:
+    rna = data("rna", ["CD4", "CD14", "CD19"])
+    protein = data("protein", ["CD4", "CD14", "CD19"])
+    stranger = data("cytometry", ["x1", "x2", "x3"])
+    with pytest.raises(InputError) as error:
+        build_links([stranger, rna, protein], topology="star")
+    assert len(error.value.problems) == 2
+    assert "cytometry and rna have 0 links" in error.value.problems[0]
+    assert "cytometry and protein have 0 links" in error.value.problems[1]
+    assert "No other order or --topology has links enough to join all of them." in str(error.value)
+
+
+def test_a_modality_given_twice_is_refused() -> None:
+    protein = data("protein", ["CD4", "CD14", "CD19"])
+    with pytest.raises(InputError, match="inputs 1 and 3 are of one modality, protein: join them in `scmodal prep"):
+        build_links([protein, data("rna", ["CD4", "CD14", "CD19"]), protein], topology="all")
+
+
 def test_too_few_links_show_the_coverage() -> None:
     with pytest.raises(InputError) as error:
         build_links([data("rna", ["CD4", "ACTB"]), data("protein", ["CD4", "CDD19", "CD45RO"])])

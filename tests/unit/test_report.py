@@ -574,3 +574,24 @@ def test_chain_of_three_modalities(tmp_path: Path) -> None:
     assert "fully mixed: 2 × 2 ln 2" in text
     # Losses are summed over pairs: with two pairs full mixing is at twice 2 ln 2.
     assert "the discriminator’s loss is 46 % of that of full mixing" in text
+
+
+def test_three_modalities_of_which_every_two_were_matched(tmp_path: Path) -> None:
+    given = make_inputs(tmp_path)
+    mdata = mudata.read_h5mu(given.runs[0] / "integrated.h5mu")
+    three = mudata.MuData({**mdata.mod, "cytometry": mdata.mod["protein"].copy()})
+    three.uns["scmodal"] = {"modalities": ["rna", "protein", "cytometry"]}
+    write_h5mu(three, given.runs[0] / "integrated.h5mu")
+    path = given.runs[0] / "model" / "model.json"
+    model = json.loads(path.read_text())
+    model["preset"]["topology"] = "all"
+    pairs = [("rna", "protein")] * 7 + [("rna", "cytometry")] * 4 + [("protein", "cytometry")] * 5
+    model["links"] = [
+        {"feature_a": f"a{i}", "feature_b": f"b{i}", "modality_a": a, "modality_b": b} for i, (a, b) in enumerate(pairs)
+    ]
+    write_json(model, path)
+    text = Page(given.build(tmp_path / "pbmc.html")).text
+    assert "fully mixed: 3 × 2 ln 2" in text
+    assert "the discriminator’s loss is 31 % of that of full mixing" in text
+    assert "16 links" in text
+    assert "They join RNA with protein (7), RNA with cytometry (4) and protein with cytometry (5)." in text

@@ -124,12 +124,91 @@ def test_types_have_a_gradient_inside(sim: mudata.MuData) -> None:
         assert abs(np.corrcoef(first, rna.obs["state"][rows])[0, 1]) > 0.9
 
 
+@pytest.fixture(scope="module")
+def three() -> mudata.MuData:
+    return simulate(n_cells=600, n_genes=800, n_proteins=60, seed=1, n_markers=30)
+
+
+def test_cytometry_beside_the_same_rna_and_protein(sim: mudata.MuData, three: mudata.MuData) -> None:
+    assert list(three.mod) == ["rna", "protein", "cytometry"]
+    for name in ("rna", "protein"):
+        assert (three.mod[name].X != sim.mod[name].X).nnz == 0
+        assert three.mod[name].obs.equals(sim.mod[name].obs)
+    renamed = three.mod["rna"].var_names != sim.mod["rna"].var_names
+    assert np.flatnonzero(renamed).tolist() == list(range(60, 70))
+    assert three.mod["protein"].var.equals(sim.mod["protein"].var)
+    cytometry = three.mod["cytometry"]
+    assert cytometry.shape == (600, 30)
+    assert cytometry.obs.equals(sim.mod["rna"].obs)
+    np.testing.assert_array_equal(cytometry.obsm["truth"], sim.mod["rna"].obsm["truth"])
+    assert "counts" not in cytometry.layers
+
+
+def test_cytometry_looks_like_raw_intensities(three: mudata.MuData) -> None:
+    from scmodal import preprocess
+
+    x = three.mod["cytometry"].X
+    assert isinstance(x, np.ndarray)
+    assert x.dtype == np.float32
+    assert x.min() >= 0
+    assert 300 < x.max() < 20_000
+    prepared = preprocess.cytometry(three.mod["cytometry"])
+    assert prepared.uns["scmodal"]["cofactor"] == 5
+    assert prepared.n_vars == 30
+    labels = prepared.obs["cell_type"].astype(str).to_numpy()
+    train = np.arange(600) % 2 == 0
+    assert label_transfer(prepared.X[train], labels[train], prepared.X[~train], labels[~train])["accuracy"] > 0.85
+
+
+def test_the_panels_overlap_in_part(three: mudata.MuData) -> None:
+    from scmodal.links import build_links
+
+    protein, cytometry = three.mod["protein"], three.mod["cytometry"]
+    shared = cytometry.var["protein"] != ""
+    assert int(shared.sum()) == 20
+    assert set(cytometry.var["protein"][shared]) <= set(protein.var_names)
+    assert not set(cytometry.var_names[~shared]) & set(protein.var_names)
+    # the same level through two instruments, and so a far closer link than a gene and its protein
+    partners = cytometry.var["protein"][shared]
+    markers, proteins = np.arcsinh(cytometry[:, shared].X / 5), log_normalised(protein[:, partners].X)
+    close = np.nanmedian(imputation_pearson(markers, proteins))
+    genes = log_normalised(three.mod["rna"][:, cytometry.var["partner"][shared]].X)
+    assert close > 0.45
+    assert close > np.nanmedian(imputation_pearson(markers, genes)) + 0.15
+    for name, adata in three.mod.items():
+        adata.uns["scmodal"] = {"modality": name}
+    links, _ = build_links(list(three.mod.values()), topology="all")
+    truth = {(marker, partner) for marker, partner in partners.items()}
+    assert set(map(tuple, links.between("cytometry", "protein")[["feature_a", "feature_b"]].values)) == truth
+    genes_of = set(cytometry.var["partner"].items())
+    assert set(map(tuple, links.between("cytometry", "rna")[["feature_a", "feature_b"]].values)) == genes_of
+
+
+def test_unpaired_cytometry_has_cells_of_its_own() -> None:
+    mdata = simulate(n_cells=100, n_genes=60, n_proteins=20, paired=False, n_markers=6)
+    names = [set(adata.obs_names) for adata in mdata.mod.values()]
+    assert len(set.union(*names)) == 300
+    assert all(adata.n_obs == 100 for adata in mdata.mod.values())
+
+
+def test_more_markers_than_the_table_has() -> None:
+    mdata = simulate(n_cells=20, n_genes=2000, n_proteins=12, n_markers=1500)
+    cytometry = mdata.mod["cytometry"]
+    assert cytometry.var_names.is_unique
+    assert cytometry.n_vars == 1500
+    own = cytometry.var_names.str.fullmatch(r"MARKER\d+")
+    assert own.sum() > 500
+    assert (cytometry.var.loc[own, "partner"] == "").all()
+    assert mdata.mod["rna"].var_names.is_unique
+
+
 def test_same_seed_same_data() -> None:
-    one, two, other = (simulate(n_cells=50, n_genes=40, n_proteins=10, seed=s) for s in (3, 3, 4))
+    one, two, other = (simulate(n_cells=50, n_genes=40, n_proteins=10, seed=s, n_markers=6) for s in (3, 3, 4))
     for name in one.mod:
-        assert (one.mod[name].X != two.mod[name].X).nnz == 0
+        x = [sp.csr_matrix(mdata.mod[name].X) for mdata in (one, two, other)]
+        assert (x[0] != x[1]).nnz == 0
         assert one.mod[name].obs.equals(two.mod[name].obs)
-        assert (one.mod[name].X != other.mod[name].X).nnz > 0
+        assert (x[0] != x[2]).nnz > 0
 
 
 def test_linked_names_are_known_to_the_link_builder(sim: mudata.MuData) -> None:
@@ -158,6 +237,10 @@ def test_wrong_numbers_are_all_named() -> None:
         simulate(n_cells=5, n_genes=20, n_proteins=30, n_cell_types=8, link_strength=2)
     assert len(caught.value.problems) == 3
     assert "20 genes are fewer than 30 proteins" in str(caught.value)
+    with pytest.raises(InputError, match="30 genes are fewer than 20 proteins and the 13 cytometry markers"):
+        simulate(n_genes=30, n_proteins=20, n_markers=33)
+    with pytest.raises(InputError, match="markers must be 0, or 3 or more, not 2"):
+        simulate(n_markers=2)
     with pytest.raises(InputError, match="seed must be 0 or more"):
         simulate(seed=-1)
 

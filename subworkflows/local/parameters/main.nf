@@ -51,6 +51,10 @@ def checkParameters(given) {
             }
         }
     }
+    // A setting with a parameter of its own may concern several steps; `--set` tells it to the training alone.
+    settingNames(given.set).findAll { name -> known.containsKey(name) }.each { name ->
+        problems << "--set ${name}=...: give it as --${name}"
+    }
     if (given.outdir && !writable(given.outdir)) {
         problems << "--outdir ${given.outdir}: no folder can be made there or written to; choose another"
     }
@@ -62,6 +66,11 @@ def checkParameters(given) {
 // `nTopGenes` (which is also what Nextflow makes of --n-top-genes) as `n_top_genes`.
 def snakeCase(name) {
     return name.replaceAll('([a-z0-9])([A-Z])', '$1_$2').replace('-', '_').toLowerCase()
+}
+
+// Names in `name=value,name=value`.
+def settingNames(set) {
+    return set instanceof String ? set.tokenize(',').collect { setting -> setting.tokenize('=')[0].trim() } : []
 }
 
 // What is wrong with a value, or null.
@@ -82,7 +91,8 @@ def wrongValue(value, entry) {
         return "must be at most ${entry.maximum}"
     }
     if (entry['enum'] && !(value in entry['enum'])) {
-        return "must be one of ${entry['enum'].join(', ')}"
+        def nearest = entry['enum'].closest("${value}")
+        return "must be one of ${entry['enum'].join(', ')}${nearest ? "; did you mean ${nearest[0]}?" : ''}"
     }
     if (entry.pattern && !("${value}" ==~ entry.pattern)) {
         return entry.errorMessage ?: "must match ${entry.pattern}"
