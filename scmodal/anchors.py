@@ -60,7 +60,8 @@ def smooth(linked: np.ndarray, x: np.ndarray, share: float, n_neighbours: int, n
     cells x m, float32.
     """
     from sklearn.decomposition import PCA
-    from sklearn.neighbors import NearestNeighbors
+
+    from scmodal.neighbours import nearest_neighbours
 
     n_neighbours = min(n_neighbours, len(x) - 1)
     if share == 0.0 or n_neighbours < 1:
@@ -69,7 +70,7 @@ def smooth(linked: np.ndarray, x: np.ndarray, share: float, n_neighbours: int, n
     full = n_components == min(x.shape)
     pca = PCA(n_components=n_components, svd_solver="full" if full else "randomized", random_state=0)
     components = pca.fit_transform(x)
-    neighbours = NearestNeighbors(n_neighbors=n_neighbours).fit(components).kneighbors(return_distance=False)
+    neighbours, _ = nearest_neighbours(components, None, n_neighbours)
     mean = np.zeros_like(linked)
     for column in range(n_neighbours):  # one neighbour at a time: cells x m in memory, not cells x neighbours x m
         mean += linked[neighbours[:, column]]

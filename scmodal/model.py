@@ -37,7 +37,18 @@ Data: TypeAlias = MuData | Mapping[str, AnnData] | Sequence[AnnData]
 
 def software_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    packages = ("anndata", "mudata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "torch", "umap-learn")
+    packages = (
+        "anndata",
+        "mudata",
+        "numpy",
+        "pandas",
+        "scanpy",
+        "pynndescent",
+        "scikit-learn",
+        "scipy",
+        "torch",
+        "umap-learn",
+    )
     return {
         "scmodal": __version__,
         "python": platform.python_version(),
