@@ -42,8 +42,8 @@ def software_versions() -> dict[str, str]:
         "mudata",
         "numpy",
         "pandas",
-        "scanpy",
         "pynndescent",
+        "scanpy",
         "scikit-learn",
         "scipy",
         "torch",
@@ -243,20 +243,35 @@ class ScModal:
         Parameters
         ----------
         adata
-            A prepared data set of a modality the model knows; without one, the training cells.
+            Cells of a modality the model knows, prepared or raw (see :func:`scmodal.embed.new_cells`), features in any
+            order; without them, the training cells.
         modality
             Needed where `adata` does not say it itself, or where `adata` is not given.
 
         Returns
         -------
         cells x n_latent, float32, rows in the order of the cells.
+
+        Raises
+        ------
+        InputError
+            Unknown modality, cells that were prepared as another one, no counts, or more than half of the features
+            missing.
         """
         modality = self.known_modality(modality or (modality_of(adata) if adata is not None else ""))
         if adata is None:
             if modality not in self.latents:
                 raise InputError("a loaded model does not keep its training cells: give the data set to embed")
             return self.latents[modality]
-        return self._encode(self.recipes[modality].transform(adata), modality)
+
+        from scmodal.embed import new_cells
+
+        adata, recipe = new_cells(adata, modality), self.recipes[modality]
+        z = np.empty((adata.n_obs, self.preset.n_latent), np.float32)
+        for start in range(0, adata.n_obs, ENCODE_CHUNK):  # the dense input of all cells at once need not fit
+            rows = slice(start, min(start + ENCODE_CHUNK, adata.n_obs))
+            z[rows] = self._encode(recipe.transform(adata[rows]), modality)
+        return z
 
     def scaled(self, adata: AnnData, modality: str | None = None) -> tuple[NDArray[np.float32], list[str]]:
         """Measured values in the model's scaled units.

@@ -9,6 +9,7 @@
  */
 
 include { SAMPLESHEET } from '../subworkflows/local/samplesheet'
+include { VERSIONS    } from '../subworkflows/local/versions'
 include { PREPROCESS  } from '../modules/nf-scmodal/scmodal/preprocess'
 include { LINK        } from '../modules/nf-scmodal/scmodal/link'
 include { INTEGRATE   } from '../modules/nf-scmodal/scmodal/integrate'
@@ -27,7 +28,7 @@ workflow SCMODAL {
 
     main:
     // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
-    SAMPLESHEET(sheet, options)
+    SAMPLESHEET(sheet, [], options)
     PREPROCESS(SAMPLESHEET.out.modalities, table)
 
     // One item for each sample, its modalities in the order of the samplesheet, which is that of the chain:
@@ -77,11 +78,7 @@ workflow SCMODAL {
         .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed'].collect { kind -> ofKind(items, kind) } }
     REPORT(results, parameters)
 
-    // One file that names every tool and its version.
-    channel.topic('versions')
-        .map { process, tool, version -> "${process.tokenize(':').last()}:\n  ${tool}: ${version}\n" }
-        .unique()
-        .collectFile(name: 'versions.yml', storeDir: "${options.outdir}/pipeline_info", sort: true)
+    VERSIONS(options.outdir)
 
     // Plain names: `name = value` under `emit:` is lost by the strict parser of 25.04.0.
     integrated = INTEGRATE.out.integrated
