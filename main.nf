@@ -3,8 +3,7 @@
  * scMODAL for Nextflow: single-cell data sets of different modalities in, one latent space out.
  */
 
-include { SCMODAL                                               } from './workflows/scmodal'
-include { NEW_CELLS                                             } from './workflows/new_cells'
+include { NEW_CELLS ; SCMODAL                                   } from './workflows/scmodal'
 include { checkParameters ; helpText ; parametersFile ; seedList } from './subworkflows/local/parameters'
 
 workflow {

@@ -121,7 +121,7 @@ def _threads() -> int:
     import numba
 
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    most = int(numba.config.NUMBA_NUM_THREADS)
+    most = numba.get_num_threads()
     return min(int(wanted), most) if wanted.isdigit() and int(wanted) > 0 else most
 
 
