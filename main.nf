@@ -3,7 +3,7 @@
  * scMODAL for Nextflow: single-cell data sets of different modalities in, one latent space out.
  */
 
-include { SCMODAL                                               } from './workflows/scmodal'
+include { NEW_CELLS ; SCMODAL                                   } from './workflows/scmodal'
 include { checkParameters ; helpText ; parametersFile ; seedList } from './subworkflows/local/parameters'
 
 workflow {
@@ -13,21 +13,31 @@ workflow {
     }
     else {
         checkParameters(params)
-        log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (preset ${params.preset}, ${params.seeds} seed${params.seeds > 1 ? 's' : ''})")
+        def sheet = file(params.input, checkIfExists: true, glob: false)
+        def parameters = parametersFile(params)
+        if (params.model) {
+            log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (new cells on the model ${params.model})")
 
-        SCMODAL(
-            file(params.input, checkIfExists: true, glob: false),
-            params.links ? file(params.links, checkIfExists: true, glob: false) : [],
-            seedList(params),
-            parametersFile(params),
-            params,
-        )
+            NEW_CELLS(sheet, file(params.model, checkIfExists: true, glob: false), params)
+        }
+        else {
+            log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (preset ${params.preset}, ${params.seeds} seed${params.seeds > 1 ? 's' : ''})")
+
+            SCMODAL(
+                sheet,
+                params.links ? file(params.links, checkIfExists: true, glob: false) : [],
+                seedList(params),
+                parameters,
+                params,
+            )
+        }
     }
 
     workflow.onComplete = {
         if (workflow.success && !params.help) {
-            def reports = files("${params.outdir}/report/*.html")
-            log.info("Done in ${workflow.duration}. Reports: ${reports ? reports.join(', ') : "${params.outdir}/report"}")
+            def reports = params.model ? [] : files("${params.outdir}/report/*.html")
+            def place = params.model ? "Embedded cells: ${params.outdir}/<sample>/embed" : "Reports: ${reports ? reports.join(', ') : "${params.outdir}/report"}"
+            log.info("Done in ${workflow.duration}. ${place}")
         }
         else if (!workflow.success) {
             log.error("Stopped. ${reason(workflow.errorMessage)}")

@@ -62,13 +62,12 @@ def smooth(linked: np.ndarray, x: Rows, share: float, n_neighbours: int, n_compo
     -------
     cells x m, float32.
     """
-    from sklearn.neighbors import NearestNeighbors
+    from scmodal.neighbours import nearest_neighbours
 
     n_neighbours = min(n_neighbours, len(x) - 1)
     if share == 0.0 or n_neighbours < 1:
         return linked
-    components = principal_components(x, n_components)
-    neighbours = NearestNeighbors(n_neighbors=n_neighbours).fit(components).kneighbors(return_distance=False)
+    neighbours, _ = nearest_neighbours(principal_components(x, n_components), None, n_neighbours)
     mean = np.zeros_like(linked)
     for column in range(n_neighbours):  # one neighbour at a time: cells x m in memory, not cells x neighbours x m
         mean += linked[neighbours[:, column]]

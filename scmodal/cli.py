@@ -120,8 +120,13 @@ def _short(losses: dict[str, float]) -> str:
 @click.option("--input", "sheet", type=PATH, required=True, help="Samplesheet (CSV or TSV).")
 @click.option("--file", "files", multiple=True, metavar="ROW=PATH", help="Local copy of the file of a row (from 1).")
 @click.option("--check-files/--no-check-files", default=True, help="Open every local file and look into it.")
+@click.option(
+    "--model", "model_path", type=PATH, help="model/ folder: the files are new cells for it, one row is enough."
+)
 @click.option("--output", type=PATH, help="Samplesheet with canonical names and the order of the data sets.")
-def validate(sheet: Path, files: tuple[str, ...], check_files: bool, output: Path | None) -> None:
+def validate(
+    sheet: Path, files: tuple[str, ...], check_files: bool, model_path: Path | None, output: Path | None
+) -> None:
     """Check a samplesheet and its files; tell every problem at once."""
     from scmodal.contracts import read_samplesheet, write_samplesheet
 
@@ -133,7 +138,12 @@ def validate(sheet: Path, files: tuple[str, ...], check_files: bool, output: Pat
             if not row.isdigit() or not path:
                 raise InputError(f"--file {item!r}: expected ROW=PATH, for example 1=rna.h5ad")
             staged[int(row)] = Path(path)
-    rows = read_samplesheet(sheet, files=staged, check_files=check_files)
+    modalities = None
+    if model_path is not None:
+        from scmodal.contracts import model_modalities
+
+        modalities = model_modalities(model_path)
+    rows = read_samplesheet(sheet, files=staged, check_files=check_files, new_cells_of=modalities)
     if output is not None:
         write_samplesheet(rows, output)
     samples = dict.fromkeys(row.sample for row in rows)
@@ -299,6 +309,57 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
     model = ScModal.load(model_path, device=device)
     shape = impute_to_file(model, source, target, read_prepared(input_path), output)
     say(f"{output}: {shape[0]} cells x {shape[1]} features")
+
+
+@cli.command()
+@click.option("--model", "model_path", type=PATH, required=True, help="model/ folder of a result.")
+@click.option("--input", "input_path", type=PATH, required=True, help="New cells: raw data, or a prepared data set.")
+@click.option("--modality", required=True, help="Modality of the cells, one that the model has.")
+@click.option("--output", type=PATH, required=True, help="The cells with obsm['X_scmodal'] and obsm['X_emb'] (.h5ad).")
+@click.option("--table", type=PATH, help="The latent space as a table (Parquet).")
+@click.option("--reference", type=PATH, help="integrated.h5mu of the model's run: label the cells from it.")
+@click.option("--from", "source", help="Modality of the reference that has the labels (the cells' own, else any).")
+@click.option("--label-key", help="Column of its obs with the labels (the one given to preprocess).")
+@click.option("--neighbours", type=click.IntRange(1), default=15, show_default=True)
+@click.option("--labels", "labels_path", type=PATH, help="Labels (TSV): cell, label, confidence, second_label.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+def embed(
+    model_path: Path,
+    input_path: Path,
+    modality: str,
+    output: Path,
+    table: Path | None,
+    reference: Path | None,
+    source: str | None,
+    label_key: str | None,
+    neighbours: int,
+    labels_path: Path | None,
+    device: str,
+) -> None:
+    """Put new cells into the latent space of a trained model."""
+    if reference is None and (labels_path or source or label_key):
+        raise InputError("--labels, --from and --label-key need --reference: the integrated.h5mu of the model's run")
+
+    from scmodal.embed import embed_file, embedding_table, label_cells
+    from scmodal.io import check_writable, read_h5mu, write_h5ad, write_parquet, write_tsv
+    from scmodal.model import ScModal
+
+    for path in (output, table, labels_path):
+        if path is not None:
+            check_writable(path.parent)
+    model = ScModal.load(model_path, device=device)
+    adata = embed_file(model, input_path, modality)
+    for message in adata.uns["scmodal"]["messages"]:
+        say(str(message))
+    if reference is not None:
+        labels = label_cells(model, adata, read_h5mu(reference), source, label_key, neighbours)
+        say(f"labels from {reference}: mean confidence {labels['confidence'].mean():.2f}")
+        if labels_path is not None:
+            write_tsv(labels, labels_path)
+    if table is not None:
+        write_parquet(embedding_table(adata), table)
+    write_h5ad(adata, output)
+    say(f"{output}: {adata.n_obs} cells x {model.preset.n_latent} latent dimensions")
 
 
 @cli.command()

@@ -230,13 +230,55 @@ def _local_file(path: str, sheet: Path) -> Path:
     return beside if beside.exists() or not given.exists() else given
 
 
-def _group_problems(rows: Sequence[tuple[str, SampleRow]], path: Path) -> list[str]:
-    """Problems that only show when the rows of a sample are seen together. `rows`: (where, row)."""
-    problems: list[str] = []
+def model_modalities(folder: str | Path) -> list[str]:
+    """Modalities of a trained model, from its ``model.json`` alone.
+
+    Raises
+    ------
+    InputError
+        The folder holds no model.
+    """
+    from .io import read_json
+
+    folder = Path(folder)
+    if not (folder / "model.json").is_file():
+        raise InputError(f"{folder}: no model.json in it; give the model/ folder of an integration result")
+    description = read_json(folder / "model.json")
+    if not isinstance(description, dict) or not isinstance(description.get("modalities"), list):
+        raise InputError(f"{folder}/model.json: names no modalities; give the model/ folder of an integration result")
+    return [str(name) for name in description["modalities"]]
+
+
+def _by_sample(rows: Sequence[tuple[str, SampleRow]]) -> dict[str, list[tuple[str, SampleRow]]]:
+    """(where, row) of every sample."""
     samples: dict[str, list[tuple[str, SampleRow]]] = {}
     for where, row in rows:
         samples.setdefault(row.sample, []).append((where, row))
-    for sample, own in samples.items():
+    return samples
+
+
+def _new_cell_problems(rows: Sequence[tuple[str, SampleRow]], path: Path, modalities: Sequence[str]) -> list[str]:
+    """Problems of rows that are new cells for a model with these modalities. `rows`: (where, row)."""
+    problems = [
+        f"samplesheet {path}, {where}: the model has no {row.modality} data (it has: {', '.join(modalities)})"
+        for where, row in rows
+        if row.modality in MODALITIES and row.modality not in modalities
+    ]
+    for sample, own in _by_sample(rows).items():
+        for modality, n in Counter(row.modality for _, row in own).items():
+            if n > 1:
+                places = ", ".join(where for where, row in own if row.modality == modality)
+                problems.append(
+                    f"samplesheet {path}, {places}: sample {sample!r} has {n} rows of modality {modality!r}; new cells "
+                    "are one file a sample and modality: give each file a sample name of its own"
+                )
+    return problems
+
+
+def _group_problems(rows: Sequence[tuple[str, SampleRow]], path: Path) -> list[str]:
+    """Problems that only show when the rows of a sample are seen together. `rows`: (where, row)."""
+    problems: list[str] = []
+    for sample, own in _by_sample(rows).items():
         places = ", ".join(where for where, _ in own)
         if len(own) == 1:
             problems.append(
@@ -273,7 +315,10 @@ def _group_problems(rows: Sequence[tuple[str, SampleRow]], path: Path) -> list[s
 
 
 def read_samplesheet(
-    path: str | Path, files: Mapping[int, Path] | None = None, check_files: bool = True
+    path: str | Path,
+    files: Mapping[int, Path] | None = None,
+    check_files: bool = True,
+    new_cells_of: Sequence[str] | None = None,
 ) -> list[SampleRow]:
     """Read and check a samplesheet, and look into the files that it names.
 
@@ -288,6 +333,8 @@ def read_samplesheet(
         working directory; URLs are not opened.
     check_files
         Look into the files (lightly: nothing is loaded). Without it, only the sheet itself is checked.
+    new_cells_of
+        Modalities of a trained model whose new cells the files are: one row is enough for a sample then.
 
     Returns
     -------
@@ -361,7 +408,10 @@ def read_samplesheet(
                     ),
                 )
             )
-    problems += _group_problems(rows, path)
+    if new_cells_of is None:
+        problems += _group_problems(rows, path)
+    else:
+        problems += _new_cell_problems(rows, path, new_cells_of)
     if problems:
         raise InputError(problems)
     return [SampleRow(**row.model_dump()) for _, row in rows]

@@ -15,11 +15,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmodal.contracts import DataError, InputError, nearest
-from scmodal.transfer import BRUTE_BELOW, LATENT, clean_labels, find_label_key, nearest_cells
+from scmodal.neighbours import EXACT_PAIRS, distance_blocks, nearest_neighbours
+from scmodal.transfer import LATENT, clean_labels, find_label_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mudata import MuData
 
 # Entries of a block of the cell x cell distance matrix: 64 MB in double precision, whatever the number of cells.
@@ -61,7 +60,7 @@ def label_transfer(
     if len(query) == 0:
         raise ValueError("the query has no cells")
     classes, codes = np.unique(ref, return_inverse=True)
-    _, indices = nearest_cells(z_ref, z_query, k)
+    indices, _ = nearest_neighbours(_finite(z_ref, "z_ref"), _finite(z_query, "z_query"), k)
     votes = codes[indices]
     winner = votes[:, 0]
     if votes.shape[1] > 1:
@@ -76,12 +75,32 @@ def label_transfer(
     return {"accuracy": float(np.mean(predicted == query)), "macro_f1": float(macro), "n_cells": len(query)}
 
 
+def query_cells(n: int) -> np.ndarray:
+    """Cells over which FOSCTTM and matching distance of n pairs are taken: all, or a fixed random choice.
+
+    All n x n distances would take hours for a million cells. Up to 2.5e9 of them (50,000 cells) are computed; above,
+    as many cells as make about that number are drawn, always the same, and each is compared with all n.
+
+    Parameters
+    ----------
+    n
+        Paired cells.
+
+    Returns
+    -------
+    Row numbers, ascending.
+    """
+    if n * n <= EXACT_PAIRS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, size=max(1, EXACT_PAIRS // n), replace=False))
+
+
 def foscttm(z_a: np.ndarray, z_b: np.ndarray) -> float:
     """Fraction of samples closer than the true match: 0 is perfect, 0.5 is chance.
 
     For each cell of A, the fraction of the n - 1 cells of B other than its partner that are strictly closer to it
     (Euclidean) than the partner is, those at the same distance counting one half; the same for each cell of B;
-    the mean over both.
+    the mean over both. With more than 50,000 cells the mean is over the cells of :func:`query_cells` only.
 
     Parameters
     ----------
@@ -95,17 +114,18 @@ def foscttm(z_a: np.ndarray, z_b: np.ndarray) -> float:
     """
     a, b = _paired(z_a, z_b)
     n = len(a)
-    true = np.square(a - b).sum(axis=1)
-    band = _TIE * (np.square(a).sum(axis=1) + np.square(b).sum(axis=1))
+    chosen = query_cells(n)
+    true = np.square(a[chosen] - b[chosen]).sum(axis=1)
+    band = _TIE * (np.square(a[chosen]).sum(axis=1) + np.square(b[chosen]).sum(axis=1))
     low, high = true - band, true + band
     total = 0
-    for rows, squared in _distance_blocks(a, b):
-        # "<" plus "<=" counts every closer cell twice and every tie once: twice the number wanted.
-        total += int(np.count_nonzero(squared < low[rows, None]) + np.count_nonzero(squared <= high[rows, None]))
-        total += int(np.count_nonzero(squared < low) + np.count_nonzero(squared <= high))
+    for queries, others in ((a[chosen], b), (b[chosen], a)):
+        for rows, squared in distance_blocks(queries, others, _BLOCK_ENTRIES):
+            # "<" plus "<=" counts every closer cell twice and every tie once: twice the number wanted.
+            total += int(np.count_nonzero(squared < low[rows, None]) + np.count_nonzero(squared <= high[rows, None]))
     # Each cell's own partner was counted once, as a tie, in either direction.
-    total -= 2 * n
-    return total / (4 * n * (n - 1))
+    total -= 2 * len(chosen)
+    return total / (4 * len(chosen) * (n - 1))
 
 
 def matching_distance(z_a: np.ndarray, z_b: np.ndarray) -> float:
@@ -114,7 +134,8 @@ def matching_distance(z_a: np.ndarray, z_b: np.ndarray) -> float:
     Parameters
     ----------
     z_a, z_b
-        Latents of the same n cells in the two modalities, n x d, row i of both being cell i.
+        Latents of the same n cells in the two modalities, n x d, row i of both being cell i. With more than 50,000,
+        the cross pairs are those of the cells of A in :func:`query_cells` with all of B.
 
     Returns
     -------
@@ -127,16 +148,16 @@ def matching_distance(z_a: np.ndarray, z_b: np.ndarray) -> float:
         Shapes differ, fewer than 2 cells, or values that are not finite.
     """
     a, b = _paired(z_a, z_b)
-    n = len(a)
     # After centring, a distance of this order is rounding, not distance.
     if max(np.abs(a).max(), np.abs(b).max()) <= 1e-12 * max(np.abs(z_a).max(), np.abs(z_b).max()):
         return float("nan")
+    chosen = query_cells(len(a))
     total = 0.0
-    for _, squared in _distance_blocks(a, b):
+    for _, squared in distance_blocks(a[chosen], b, _BLOCK_ENTRIES):
         np.maximum(squared, 0.0, out=squared)
         np.sqrt(squared, out=squared)
         total += float(squared.sum())
-    return float(np.sqrt(np.square(a - b).sum(axis=1)).mean() / (total / n**2))
+    return float(np.sqrt(np.square(a - b).sum(axis=1)).mean() / (total / (len(chosen) * len(a))))
 
 
 def imputation_pearson(imputed: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -208,8 +229,6 @@ def neighbour_mixing(z_a: np.ndarray, z_b: np.ndarray, k: int = 50) -> float:
     ValueError
         Widths differ, a side has no cells, values that are not finite, or k is below 1.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     a, b = _finite(z_a, "z_a"), _finite(z_b, "z_b")
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"z_a has {a.shape[1]} columns and z_b {b.shape[1]}")
@@ -221,8 +240,7 @@ def neighbour_mixing(z_a: np.ndarray, z_b: np.ndarray, k: int = 50) -> float:
     n = len(joint)
     k = min(k, n - 1)
     is_b = np.arange(n) >= len(a)
-    algorithm = "brute" if n < BRUTE_BELOW else "kd_tree"
-    neighbours = NearestNeighbors(n_neighbors=k, algorithm=algorithm).fit(joint).kneighbors(return_distance=False)
+    neighbours, _ = nearest_neighbours(joint, None, k)
     other = (is_b[neighbours] != is_b[:, None]).mean(axis=1)
     share_a = other[: len(a)].mean() / (len(b) / (n - 1))
     share_b = other[len(a) :].mean() / (len(a) / (n - 1))
@@ -260,7 +278,8 @@ def evaluate(
         `neighbour_mixing`. Pairs of modalities are ``"rna|protein"``, directions ``"rna_to_protein"``. What needs
         pairs, labels or a model is absent without them. `label_transfer` also counts the query cells left out for
         want of a label (`n_unlabelled`), and `imputation` the features left out because the imputed or the measured
-        values are constant (`n_constant`).
+        values are constant (`n_constant`). Where two modalities share more than 50,000 cells, `n_queries` says for
+        how many of them FOSCTTM and matching distance were taken (see :func:`query_cells`).
 
     Raises
     ------
@@ -292,10 +311,15 @@ def evaluate(
     }
     if paired:
         result["foscttm"], result["matching_distance"] = {}, {}
+        sampled = {}
         for (a, b), names in shared.items():
             z_a, z_b = latents[a][cells[a].get_indexer(names)], latents[b][cells[b].get_indexer(names)]
             result["foscttm"][f"{a}|{b}"] = foscttm(z_a, z_b)
             result["matching_distance"][f"{a}|{b}"] = matching_distance(z_a, z_b)
+            if len(query_cells(len(names))) < len(names):
+                sampled[f"{a}|{b}"] = len(query_cells(len(names)))
+        if sampled:
+            result["n_queries"] = sampled
     transfer = {}
     for a, b in pairs:
         for source, target in ((a, b), (b, a)):
@@ -470,16 +494,3 @@ def _paired(z_a: Any, z_b: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("at least 2 paired cells are needed")
     centre = (a.mean(axis=0) + b.mean(axis=0)) / 2
     return a - centre, b - centre
-
-
-def _distance_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Squared Euclidean distances of all pairs, a block of rows of `a` at a time."""
-    norm_a, norm_b = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
-    columns = -2.0 * b.T
-    step = max(1, _BLOCK_ENTRIES // len(b))
-    for start in range(0, len(a), step):
-        rows = slice(start, min(start + step, len(a)))
-        squared = a[rows] @ columns
-        squared += norm_b
-        squared += norm_a[rows, None]
-        yield rows, squared

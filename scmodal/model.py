@@ -39,7 +39,18 @@ Data: TypeAlias = MuData | Mapping[str, AnnData] | Sequence[AnnData]
 
 def software_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    packages = ("anndata", "mudata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "torch", "umap-learn")
+    packages = (
+        "anndata",
+        "mudata",
+        "numpy",
+        "pandas",
+        "pynndescent",
+        "scanpy",
+        "scikit-learn",
+        "scipy",
+        "torch",
+        "umap-learn",
+    )
     return {
         "scmodal": __version__,
         "python": platform.python_version(),
@@ -257,20 +268,30 @@ class ScModal:
         Parameters
         ----------
         adata
-            A prepared data set of a modality the model knows; without one, the training cells.
+            Cells of a modality the model knows, prepared or raw (see :func:`scmodal.embed.new_cells`), features in any
+            order; without them, the training cells.
         modality
             Needed where `adata` does not say it itself, or where `adata` is not given.
 
         Returns
         -------
         cells x n_latent, float32, rows in the order of the cells.
+
+        Raises
+        ------
+        InputError
+            Unknown modality, cells that were prepared as another one, no counts, or more than half of the features
+            missing.
         """
         modality = self.known_modality(modality or (modality_of(adata) if adata is not None else ""))
         if adata is None:
             if modality not in self.latents:
                 raise InputError("a loaded model does not keep its training cells: give the data set to embed")
             return self.latents[modality]
-        return self._encode(self.recipes[modality].chunks(adata, ENCODE_CHUNK), modality, self._told(adata, modality))
+
+        from scmodal.embed import new_cells
+
+        return np.concatenate(list(self.embed_chunks(new_cells(adata, modality), modality, ENCODE_CHUNK)))
 
     def embed_chunks(self, adata: AnnData, modality: str, size: int) -> Iterator[NDArray[np.float32]]:
         """Latent coordinates of the cells of a prepared data set, `size` cells at a time."""

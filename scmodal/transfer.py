@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scmodal.contracts import MODALITIES, InputError, canonical_modality, nearest
+from scmodal.neighbours import nearest_neighbours
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -18,9 +19,6 @@ LATENT = "X_scmodal"
 
 TRANSFER_COLUMNS = ["cell", "label", "confidence", "second_label"]
 """Columns of a table of transferred labels, in this order."""
-
-BRUTE_BELOW = 50_000
-"""Cells below which nearest neighbours come from brute force: a matrix product, quickest in 20 dimensions."""
 
 # Written by tools that turn a column with gaps into text; none of them is the name of a cell type.
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "<na>"})
@@ -48,45 +46,6 @@ def clean_labels(labels: Any) -> tuple[np.ndarray, np.ndarray]:
     present = np.array([value.lower() not in _MISSING for value in text], dtype=bool)
     text[~present] = ""
     return text, present
-
-
-def nearest_cells(z_ref: np.ndarray, z_query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Exact Euclidean k nearest reference cells of every query cell.
-
-    Parameters
-    ----------
-    z_ref, z_query
-        Latents, n_ref x d and n_query x d.
-    k
-        How many; no more than n_ref are given.
-
-    Returns
-    -------
-    (distances, indices)
-        Both n_query x min(k, n_ref), nearest first.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not fit, the reference is empty, or k is below 1.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    ref = _as_latent(z_ref, "z_ref")
-    query = _as_latent(z_query, "z_query")
-    if ref.shape[1] != query.shape[1]:
-        raise ValueError(f"z_ref has {ref.shape[1]} columns and z_query {query.shape[1]}")
-    if len(ref) == 0:
-        raise ValueError("z_ref has no cells")
-    if k < 1:
-        raise ValueError(f"k must be 1 or more, not {k}")
-    k = min(k, len(ref))
-    if len(query) == 0:
-        return np.zeros((0, k)), np.zeros((0, k), dtype=np.intp)
-    algorithm = "brute" if len(ref) < BRUTE_BELOW else "kd_tree"
-    index = NearestNeighbors(n_neighbors=k, algorithm=algorithm).fit(ref)
-    distances, indices = index.kneighbors(query)
-    return distances, indices
 
 
 def transfer_labels(
@@ -145,7 +104,7 @@ def transfer_labels(
         raise InputError("no reference cell has a label, so there is nothing to transfer; give another label key")
 
     classes, codes = np.unique(text[present].astype(str), return_inverse=True)
-    distances, indices = nearest_cells(ref[present], query, k)
+    indices, distances = nearest_neighbours(ref[present], query, k)
     first = np.zeros(len(query), dtype=np.intp)
     second = np.full(len(query), -1, dtype=np.intp)
     confidence = np.zeros(len(query))

@@ -6,12 +6,18 @@
  *                                                  └─ EVALUATE ─┘
  *
  * A `sample` is one integration. Everything after INTEGRATE is done once for each seed.
+ *
+ * With a trained model (NEW_CELLS) nothing is trained, and each row of the samplesheet goes its way alone:
+ *
+ *   samplesheet ─ EMBED ─ IMPUTE
  */
 
 include { SAMPLESHEET } from '../subworkflows/local/samplesheet'
+include { VERSIONS    } from '../subworkflows/local/versions'
 include { PREPROCESS  } from '../modules/nf-scmodal/scmodal/preprocess'
 include { LINK        } from '../modules/nf-scmodal/scmodal/link'
 include { INTEGRATE   } from '../modules/nf-scmodal/scmodal/integrate'
+include { EMBED       } from '../modules/nf-scmodal/scmodal/embed'
 include { IMPUTE      } from '../modules/nf-scmodal/scmodal/impute'
 include { TRANSFER    } from '../modules/nf-scmodal/scmodal/transfer'
 include { EVALUATE    } from '../modules/nf-scmodal/scmodal/evaluate'
@@ -27,7 +33,7 @@ workflow SCMODAL {
 
     main:
     // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
-    SAMPLESHEET(sheet, options)
+    SAMPLESHEET(sheet, [], options)
     PREPROCESS(SAMPLESHEET.out.modalities, table)
 
     // One item for each sample, its modalities in the order of the samplesheet, which is that of the chain:
@@ -77,11 +83,7 @@ workflow SCMODAL {
         .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed'].collect { kind -> ofKind(items, kind) } }
     REPORT(results, parameters)
 
-    // One file that names every tool and its version.
-    channel.topic('versions')
-        .map { process, tool, version -> "${process.tokenize(':').last()}:\n  ${tool}: ${version}\n" }
-        .unique()
-        .collectFile(name: 'versions.yml', storeDir: "${options.outdir}/pipeline_info", sort: true)
+    VERSIONS(options.outdir)
 
     // Plain names: `name = value` under `emit:` is lost by the strict parser of 25.04.0.
     integrated = INTEGRATE.out.integrated
@@ -92,6 +94,33 @@ workflow SCMODAL {
     integrated // [[id, modalities, label_keys, seed], integrated.h5mu]
     metrics    // [[id, modalities, label_keys, seed], metrics.json]
     report     // [[id], html]
+}
+
+workflow NEW_CELLS {
+    take:
+    sheet   // path: sample, modality, path
+    model   // path: model/ folder of an integration
+    options // map: impute, validate_files, outdir
+
+    main:
+    // One item for each row: [[id, modality], [file]]. A label_key is of no use here: nothing is labelled.
+    SAMPLESHEET(sheet, model, options)
+    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] })
+
+    // One item for each row and other modality of the model: [[id, modality, from, to], h5ad, model].
+    modalities = modalitiesOf(model)
+    directed = EMBED.out.h5ad.flatMap { meta, h5ad ->
+        modalities.findAll { to -> to != meta.modality }.collect { to -> [meta + [from: meta.modality, to: to], h5ad, model] }
+    }
+    IMPUTE(directed.filter { options.impute })
+    VERSIONS(options.outdir)
+
+    embedded = EMBED.out.h5ad
+    imputed = IMPUTE.out.h5ad
+
+    emit:
+    embedded // [[id, modality], h5ad]
+    imputed  // [[id, modality, from, to], h5ad]
 }
 
 // One sample from its modalities, ordered as in the samplesheet.
@@ -132,4 +161,13 @@ def resultOrder(meta) {
 
 def ofKind(items, kind) {
     return items.findAll { item -> item.kind == kind }.sort { item -> item.order }.collect { item -> item.result }
+}
+
+// Names of the modalities that a model has.
+def modalitiesOf(model) {
+    def description = model.resolve('model.json')
+    if (!description.exists()) {
+        error("--model ${model}: no model.json in it; give the model/ folder of an integration result")
+    }
+    return new groovy.json.JsonSlurper().parseText(description.text).modalities
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ class Run:
         lines = (self.folder / "out" / "pipeline_info" / "trace.txt").read_text().splitlines()
         header = lines[0].split("\t")
         rows = [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
-        return {row["name"].removeprefix("SCMODAL:").removeprefix("SAMPLESHEET:"): row["status"] for row in rows}
+        return {re.sub("^([A-Z_]+:)+", "", row["name"]): row["status"] for row in rows}
 
     def published(self) -> set[str]:
         """Files in `out`, less those that Nextflow writes about the run itself."""

@@ -87,6 +87,26 @@ def test_foscttm_does_not_depend_on_place_scale_or_order() -> None:
     assert metrics.foscttm(b, a) == pytest.approx(value, abs=1e-12)
 
 
+def test_many_pairs_are_sampled_always_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = latents(n=1000)
+    whole, distance = metrics.foscttm(a, b), metrics.matching_distance(a, b)
+    monkeypatch.setattr(metrics, "EXACT_PAIRS", 300 * 1000)
+    chosen = metrics.query_cells(1000)
+    assert len(np.unique(chosen)) == 300
+    squared = np.square(a[:, None] - b[None]).sum(axis=2)
+    true = np.diag(squared)
+    closer = [(x[chosen] < true[chosen, None]).sum() / 999 / 300 for x in (squared, squared.T)]
+    assert metrics.foscttm(a, b) == pytest.approx(np.mean(closer), abs=1e-12)
+    assert metrics.foscttm(a, b) == pytest.approx(whole, abs=0.003)
+    assert metrics.matching_distance(a, b) == pytest.approx(distance, rel=0.02)
+
+
+def test_evaluate_says_how_many_cells_were_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "n_queries" not in metrics.evaluate(integrated(), paired=True)
+    monkeypatch.setattr(metrics, "EXACT_PAIRS", 1000)  # 40 pairs
+    assert metrics.evaluate(integrated(), paired=True)["n_queries"] == {"rna|protein": 25}
+
+
 @pytest.mark.parametrize("function", [metrics.foscttm, metrics.matching_distance])
 def test_pairs_must_fit(function) -> None:
     a, b = latents(n=10)

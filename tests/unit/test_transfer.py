@@ -88,16 +88,6 @@ def test_no_query_cells() -> None:
     assert list(got.columns) == transfer.TRANSFER_COLUMNS
 
 
-def test_large_references_use_a_tree_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    ref, query = rng.normal(size=(300, 5)), rng.normal(size=(40, 5))
-    distances, indices = transfer.nearest_cells(ref, query, 7)
-    monkeypatch.setattr(transfer, "BRUTE_BELOW", 10)
-    by_tree = transfer.nearest_cells(ref, query, 7)
-    np.testing.assert_array_equal(by_tree[1], indices)
-    np.testing.assert_allclose(by_tree[0], distances)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

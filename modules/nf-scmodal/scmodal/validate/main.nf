@@ -8,6 +8,7 @@ process VALIDATE {
     input:
     // `rows` are the numbers (1 is the first below the header) of the rows that `files` belong to.
     tuple val(meta), path(sheet), val(rows), path(files, stageAs: 'input?/*')
+    path model // folder of a trained model whose new cells the files are, or []
 
     output:
     tuple val(meta), path("${prefix}.csv"), emit: csv
@@ -17,8 +18,9 @@ process VALIDATE {
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}.validated"
     def staged = [rows, [files].flatten()].transpose().collect { row, staged_file -> "--file ${row}=${staged_file}" }.join(' ')
+    def trained = model ? "--model ${model}" : ''
     """
-    scmodal validate --input ${sheet} ${staged} ${args} --output ${prefix}.csv
+    scmodal validate --input ${sheet} ${staged} ${trained} ${args} --output ${prefix}.csv
     """
 
     stub:
