@@ -213,8 +213,8 @@ def _check_header(header: Sequence[str], path: Path) -> None:
             close = nearest(column, others)
             hint = f"; is {close[0]!r} meant?" if close else ""
             problems.append(
-                f"samplesheet {path}: column {column!r} is missing (there: {', '.join(filter(None, header))}){hint} "
-                f"The header must have {', '.join(REQUIRED_COLUMNS)}."
+                f"samplesheet {path}: column {column!r} is missing (there: {', '.join(filter(None, header))}); "
+                f"the header must have {', '.join(REQUIRED_COLUMNS)}{hint}"
             )
     for column, n in Counter(header).items():
         if column in SHEET_COLUMNS and n > 1:

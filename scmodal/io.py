@@ -85,7 +85,7 @@ def in_memory_limit() -> float:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Make sure that files can be made in `folder`; the folder is created where it is lacking.
+    """Make sure that files can be made in `folder` or, where it is lacking, that it can be made; nothing is left there.
 
     Raises
     ------
@@ -93,11 +93,13 @@ def check_writable(folder: str | Path) -> None:
         The folder cannot be created or nothing can be written in it.
     """
     folder = Path(folder)
-    probe = folder / f".scmodal-{uuid.uuid4().hex}"
+    there = Path(os.path.abspath(folder))
+    while not os.path.lexists(there):
+        there = there.parent
+    probe = there / f".scmodal-{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe.mkdir()
+        probe.rmdir()
     except OSError as exc:
         raise InputError(
             f"output folder {str(folder)!r} is not writable ({exc.strerror or exc}): "
@@ -152,6 +154,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(os.path.abspath(path))
     check_writable(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     unique = uuid.uuid4().hex[:12]
     # The final name stays at the end, so that writers that go by the suffix (.tsv.gz, .h5ad) do the same thing.
     temporary = path.parent / f".tmp-{unique}-{path.name}"
@@ -1330,7 +1333,7 @@ def _read_tenx_mtx(path: Path, modality: str, name: str) -> AnnData:
 
 
 def _read_table(path: Path, modality: str, name: str, obs_columns: Collection[str]) -> AnnData:
-    """A table of cells x features; text columns and `obs_columns` become cell annotation."""
+    """A table of cells x features, or of features x cells; text columns and `obs_columns` become annotation."""
     from anndata import AnnData
 
     delimiter, header, second = _table_header(path, name)
@@ -1397,25 +1400,44 @@ def _read_table(path: Path, modality: str, name: str, obs_columns: Collection[st
     obs = pd.concat(notes_frames, ignore_index=True)
     names = np.concatenate(cells) if first_is_name else np.array([f"cell{i + 1}" for i in range(start)], dtype=object)
     obs.index = _text_index(pd.Index(names))
-    if (
-        first_is_name
-        and np.mean([bool(BARCODE.fullmatch(f)) for f in features]) > 0.9
-        and np.mean([bool(BARCODE.fullmatch(str(n))) for n in names]) < 0.1
-    ):
-        raise InputError(
-            f"{name}: the columns are named like cells ({some(features, 2)}) and the rows like features "
-            f"({some(list(names), 2)}); transpose the table: cells in rows, features in columns"
-        )
+    matrix = np.vstack(parts) if dense else sp.vstack(parts, format="csr")
+    adata = AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=pd.Index(features, dtype=object)))
+    rows, columns, kept_for = "cells", "features", "cell"
+    if first_is_name and _features_in_rows([str(n) for n in names], features):
+        adata = AnnData(X=matrix.T if dense else sp.csr_matrix(matrix.T), obs=adata.var, var=adata.obs)
+        rows, columns, kept_for = "features", "cells", "feature"
     notes = [
-        f"The table was read with cells in rows and features in columns: {start:,} cells, {len(features):,} features."
+        f"The table was read with {rows} in rows and {columns} in columns: {adata.n_obs:,} cells, "
+        f"{adata.n_vars:,} features."
     ]
     if not first_is_name:
         notes.append("Its first column is a measurement, not cell names: the cells were numbered.")
     if annotation:
-        notes.append(f"Columns taken as cell annotation, not as features: {some(annotation, 20)}.")
-    matrix = np.vstack(parts) if dense else sp.vstack(parts, format="csr")
-    adata = AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=pd.Index(features, dtype=object)))
+        notes.append(f"Columns taken as {kept_for} annotation, not as {columns}: {some(annotation, 20)}.")
     return from_anndata(adata, modality, name, messages=notes)
+
+
+_LOOKED_AT = 1000  # names on each side of a table that tell its orientation
+
+
+def _features_in_rows(rows: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether the rows of a table are named like genes or proteins and the columns are not, so that those are cells."""
+    from .links import antigen_genes
+
+    rows, columns = (names[:: max(1, len(names) // _LOOKED_AT)] for names in (rows, columns))
+
+    def barcodes(names: Sequence[str]) -> float:
+        return float(np.mean([bool(BARCODE.fullmatch(name)) for name in names]))
+
+    def known(names: Sequence[str]) -> int:
+        return sum(
+            bool(ENSEMBL_ID.fullmatch(name) or antigen_genes(name, "human") or antigen_genes(name, "mouse"))
+            for name in names
+        )
+
+    if barcodes(rows) >= 0.1:
+        return False
+    return barcodes(columns) > 0.9 or (known(columns) == 0 and known(rows) >= 3)
 
 
 def _is_measurement(first: pd.Series, header: str) -> bool:
@@ -1477,8 +1499,9 @@ def read_modality(
     Parameters
     ----------
     path
-        ``.h5ad``, ``.h5mu``, 10x ``.h5``, 10x matrix folder, ``.csv``/``.tsv`` (also ``.gz``; cells in rows, names of
-        features in the first line and of cells in the first column) or ``.fcs``. Told by content, not by name.
+        ``.h5ad``, ``.h5mu``, 10x ``.h5``, 10x matrix folder, ``.csv``/``.tsv`` (also ``.gz``; names of features in the
+        first line and of cells in the first column, or the other way round where the names show it) or ``.fcs``. Told
+        by content, not by name.
     modality
         Canonical name or alias; picks the modality of a file that holds several.
     obs_columns

@@ -473,7 +473,7 @@ def _check_table(raw: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]
     raw = raw.rename(columns=lambda c: str(c).strip())
     for column in ("feature_a", "feature_b"):
         if column not in raw.columns:
-            close = nearest(column, list(raw.columns))
+            close = nearest(column, [c for c in raw.columns if c not in COLUMNS])
             hint = f"; did you mean {close[0]!r}?" if close else ""
             problems.append(f"{where}: no column {column!r}{hint} (columns: {', '.join(raw.columns) or 'none'})")
     modal = [c for c in ("modality_a", "modality_b") if c in raw.columns]
@@ -820,7 +820,7 @@ def build_links(
     """
     sides = [_side(adata, i) for i, adata in enumerate(adatas)]
     if len(sides) < 2:
-        raise InputError("links need at least two modalities")
+        raise InputError("links need at least two modalities: give a prepared data set of each")
     _check_distinct(sides)
     pairs = [(sides[i], sides[j]) for i, j in pairs_of(topology, len(sides))]
     messages: list[str] = []

@@ -14,6 +14,8 @@ from scmodal.report.reading import Direction, ReportData
 from scmodal.report.svg import histogram
 
 RIGHT, WRONG = "var(--accent)", "var(--second)"
+HALF_PAGE = 500
+"""Pixels that a confusion matrix may take beside another one; a wider one gets the whole width."""
 
 
 def labels_section(data: ReportData) -> Section:
@@ -64,6 +66,11 @@ def confusion_html(counts: pd.DataFrame, target: str) -> Markup:
     ).format(target, head, rows)
 
 
+def _width(counts: pd.DataFrame) -> int:
+    """About how many pixels :func:`confusion_html` needs: the longest name, a column a label, the number of cells."""
+    return 7 * max((len(str(name)) for name in counts.index), default=0) + 33 * counts.shape[1] + 65
+
+
 def _percent(share: float, count: int) -> str:
     if count == 0:
         return ""
@@ -85,14 +92,14 @@ def _against_truth(data: ReportData, known: list[tuple[Direction, pd.DataFrame, 
     """Confusion matrices of all directions, and the confidence of right and wrong labels."""
     if not known:
         return []
-    matrices, pictures, said, widest = [], [], [], 0
+    matrices, pictures, said, widest = [], [], [], 0.0
     for direction, table, truth in known:
         name = direction_title(*direction)
         there = np.array([bool(t) and bool(v) for t, v in zip(truth, table["label"])])
         given, true = table["label"].to_numpy(dtype=object)[there], truth[there]
         own = data.labels(data.modality(direction[0]))
         counts = confusion_table(true, given, () if own is None else [v for v in own if v])
-        widest = max(widest, counts.shape[1])
+        widest = max(widest, _width(counts))
         matrices.append((name, confusion_html(counts, MODALITY_TITLES.get(direction[1], direction[1]))))
         if not set(counts.index) & set(counts.columns):
             said.append(f"{name}: the modalities use different label names, so nothing lies on a diagonal.")
@@ -108,7 +115,7 @@ def _against_truth(data: ReportData, known: list[tuple[Direction, pd.DataFrame, 
             pictures.append((f"{name} ({counted})", picture))
     figures = [
         Figure(
-            side_by_side(matrices, wide=widest > 10),
+            side_by_side(matrices, wide=widest > HALF_PAGE),
             "Transferred against true labels",
             " ".join(said),
             "the outlined diagonal holds nearly all of each row.",

@@ -215,9 +215,15 @@ def read_report_data(
     unknown = [p for p, d in directions.items() if not set(d) <= known]
     if unknown:
         raise InputError([f"{p}: the integration has only the modalities {', '.join(sorted(known))}" for p in unknown])
-    for path in transfers:
+    # In the order of the chain, as everywhere else on the page; the files come in that of their names.
+    place = {m.name: i for i, m in enumerate(data.modalities)}
+
+    def in_chain(paths: Sequence[str | Path]) -> list[str | Path]:
+        return sorted(paths, key=lambda path: [place[name] for name in directions[str(path)]])
+
+    for path in in_chain(transfers):
         data.transfers.setdefault(directions[str(path)], _read_labels(Path(path)))
-    for path in imputed:
+    for path in in_chain(imputed):
         data.imputed.setdefault(directions[str(path)], Path(path))
     return data
 

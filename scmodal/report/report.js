@@ -49,7 +49,7 @@
 
   function ticks(low, high, wanted) {
     const raw = (high - low) / wanted;
-    if (!(raw > 0)) return [];
+    if (!(raw > 0)) return [low];
     const power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
     const out = [];
@@ -73,7 +73,7 @@
     layout() {
       const data = cloud(this.name), one = points(data, this.series);
       const w = this.canvas.clientWidth, h = this.canvas.clientHeight;
-      const pad = this.axes ? { l: 42, r: 10, t: 10, b: 34 } : { l: 14, r: 14, t: 14, b: 14 };
+      const pad = this.axes ? { l: 54, r: 10, t: 10, b: 34 } : { l: 14, r: 14, t: 14, b: 14 };
       const [x0, x1, y0, y1] = data.view || [0, 1, 0, 1];
       const fx = (w - pad.l - pad.r) / (x1 - x0) / 65535, fy = (h - pad.t - pad.b) / (y1 - y0) / 65535;
       return { data, one, w, h, pad, x0, x1, y0, y1,
@@ -119,20 +119,24 @@
     frame(pen, { one, w, h, pad, x0, x1, y0, y1 }) {
       const range = ([low, high], a, b) => [low + (high - low) * a, low + (high - low) * b];
       const xr = range(one.xr, x0, x1), yr = range(one.yr, y0, y1);
-      const text = (t) => String(Number(t.toFixed(6))).replace("-", "−");
+      const text = (t) => {
+        const size = Math.abs(t);
+        return (size > 0 && size < 1e-3 ? Number(t.toPrecision(2)).toExponential() : String(Number(t.toFixed(6)))).replaceAll("-", "−");
+      };
+      const share = (t, [low, high]) => high > low ? (t - low) / (high - low) : 0;
       pen.font = "11px Helvetica, Arial, sans-serif";
       pen.strokeStyle = colour("--grid");
       pen.fillStyle = colour("--soft");
       pen.textAlign = "center";
       pen.beginPath();
       for (const t of ticks(xr[0], xr[1], 4)) {
-        const x = pad.l + (t - xr[0]) / (xr[1] - xr[0]) * (w - pad.l - pad.r);
+        const x = pad.l + share(t, xr) * (w - pad.l - pad.r);
         pen.moveTo(x, pad.t); pen.lineTo(x, h - pad.b);
         pen.fillText(text(t), x, h - pad.b + 14);
       }
       pen.textAlign = "right";
       for (const t of ticks(yr[0], yr[1], 4)) {
-        const y = h - pad.b - (t - yr[0]) / (yr[1] - yr[0]) * (h - pad.t - pad.b);
+        const y = h - pad.b - share(t, yr) * (h - pad.t - pad.b);
         pen.moveTo(pad.l, y); pen.lineTo(w - pad.r, y);
         pen.fillText(text(t), pad.l - 5, y + 4);
       }

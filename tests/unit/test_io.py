@@ -356,7 +356,6 @@ def test_table_in_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         ("cell,CD4,CD8\n", ["no cells"]),
         ("justone\nvalue\n", ["neither commas nor tabs"]),
         ("cell,CD4,\na,1,2\n", ["column 3 has no name"]),
-        (",AAACCTGAGAAACCAT-1,AAACCTGAGAAACCTA-1\nCD4,1,2\nCD8A,0,1\n", ["transpose"]),
     ],
 )
 def test_bad_tables(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -365,6 +364,28 @@ def test_bad_tables(tmp_path: Path, text: str, words: list[str]) -> None:
         io.read_modality(tmp_path / "t.csv", "rna")
     for word in [*words, "t.csv"]:
         assert word in problem(exc)
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        (",AAACCTGAGAAACCAT-1,AAACCTGAGAAACCTA-1\nCD4,1,2\nCD8A,0,1\n", ["AAACCTGAGAAACCAT-1", "AAACCTGAGAAACCTA-1"]),
+        (",cell1,cell2\nCD4,1,2\nCD8A,0,1\nMS4A1,3,0\n", ["cell1", "cell2"]),
+        ("gene,s1,s2\nENSG00000010610,1,2\nENSG00000153563,0,1\nENSG00000156738,3,0\n", ["s1", "s2"]),
+    ],
+)
+def test_table_with_features_in_rows_is_turned(tmp_path: Path, text: str, cells: list[str]) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    read = io.read_modality(tmp_path / "t.csv", "rna")
+    assert list(read.obs_names) == cells
+    np.testing.assert_array_equal(dense(read.X)[:, :2], [[1, 0], [2, 1]])
+    assert any("features in rows and cells in columns: 2 cells" in m for m in read.uns["scmodal"]["messages"])
+
+
+def test_table_of_unknown_names_is_not_turned(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",ab1,ab2\nCD4+ cell,1,2\nb,0,1\nc,3,1\n")
+    read = io.read_modality(tmp_path / "t.csv", "protein")
+    assert list(read.var_names) == ["ab1", "ab2"]
 
 
 def write_fcs(path: Path, values: np.ndarray, channels: list[str], markers: list[str], cyt: str = "") -> None:
@@ -417,6 +438,8 @@ def foreign_hdf5(path: Path) -> None:
         ("a.h5mu", lambda p: p.write_text("cell,CD4\na,1\n"), ["not an h5mu"]),
         ("a.h5ad", lambda p: p.write_bytes(b""), ["empty"]),
         ("a.h5ad", truncated, ["cut short"]),
+        ("a.h5ad", lambda p: p.write_bytes(gzip.compress(b"any")), ["not an h5ad", "a gzip archive: unpack it first"]),
+        ("a.h5ad", lambda p: p.mkdir(), ["folder without a matrix.mtx"]),
         ("a.h5", foreign_hdf5, ["neither AnnData", "things"]),
         ("a.fcs", lambda p: p.write_text("text"), ["not an FCS"]),
         ("a.fcs", lambda p: p.write_bytes(b"FCS3.1" + b" " * 300), ["FCS file that cannot be read"]),
@@ -545,6 +568,11 @@ def test_not_writable_names_the_folder(tmp_path: Path) -> None:
         io.check_writable(tmp_path / "file" / "out")
     with pytest.raises(InputError, match="not writable"):
         io.write_json({}, tmp_path / "file" / "out" / "a.json")
+
+
+def test_writable_folder_is_not_made_by_the_check(tmp_path: Path) -> None:
+    io.check_writable(tmp_path / "new" / "deeper")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from scmodal.contracts import InputError
 from scmodal.inputs import Block, Recipe
 from scmodal.io import write_h5ad, write_h5mu, write_json, write_parquet, write_tsv
 from scmodal.report import build_report
+from scmodal.report.labels import labels_section
+from scmodal.report.reading import read_report_data
 
 TYPES = ["CD4 T", "CD8 T", "B <script>alert('x')</script>", "NK", "Mono & DC"]
 PROTEINS = ["CD3", "CD4", "CD8a", "CD19", "CD56", "CD14", 'HLA-DR"><img src=x onerror=alert(1)>', "IgG1-control"]
@@ -342,6 +344,22 @@ def test_confusion_matrix(html: str) -> None:
     assert html.count("90.0 % of 60 labelled cells") == 2
     shares = [float(s) for s in re.findall(r"--share:([\d.]+)", html)]
     assert sum(shares) == pytest.approx(2 * len(TYPES), abs=0.05)
+
+
+def test_wide_confusion_matrices_lie_below_each_other(inputs: Inputs) -> None:
+    """Beside each other their last columns, with the numbers of cells, would be cut off."""
+    data = read_report_data("pbmc", inputs.runs, None, inputs.evaluations, inputs.transfers, [], None)
+    assert 'class="pair"' in labels_section(data).figures[0].body
+    for modality in data.modalities:
+        modality.obs["cell_type"] = modality.obs["cell_type"].astype(str) + " of a name that takes up half of a page"
+    for table in data.transfers.values():
+        table["label"] += " of a name that takes up half of a page"
+    assert 'class="pair wide"' in labels_section(data).figures[0].body
+
+
+def test_directions_are_in_the_order_of_the_chain(inputs: Inputs) -> None:
+    data = read_report_data("pbmc", inputs.runs, None, [], sorted(inputs.transfers), [], None)
+    assert list(data.transfers) == [("rna", "protein"), ("protein", "rna")]
 
 
 def test_imputation_scatter(html: str, inputs: Inputs) -> None:
