@@ -292,3 +292,40 @@ def test_the_limit_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(io.MEMORY_VARIABLE, "2GB")
     with pytest.raises(InputError, match=r"SCMODAL_IN_MEMORY_GB='2GB'.*for example 1\.5"):
         io.in_memory_limit()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr(raw: Path, zarr_format: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    adata = anndata.read_h5ad(raw / "rna.h5ad")
+    with anndata.settings.override(zarr_write_format=zarr_format):
+        adata.write_zarr(tmp_path / "rna.zarr")
+    assert io.probe(tmp_path / "rna.zarr", "rna") == io.Contents("zarr", CELLS, GENES, tuple(adata.obs))
+    for way in ("memory", "disk"):
+        preprocess.preprocess_to_file([tmp_path / "rna.zarr"], "rna", tmp_path / f"{way}.h5ad", "cell_type", None, 70)
+        on_disk(monkeypatch)
+    preprocess.preprocess_to_file([raw / "rna.h5ad"], "rna", tmp_path / "h5ad.h5ad", "cell_type", None, 70)
+    memory, disk, h5ad = (anndata.read_h5ad(tmp_path / f"{way}.h5ad") for way in ("memory", "disk", "h5ad"))
+    assert_same(memory, h5ad)
+    assert_same(disk, h5ad)
+    lost = next(p for p in (tmp_path / "rna.zarr/X/indices").rglob("*") if p.name == "0")
+    lost.rename(tmp_path / "lost")
+    with pytest.raises(InputError, match=r"rna\.zarr: pieces of the Zarr store are missing"):
+        preprocess.preprocess_to_file([tmp_path / "rna.zarr"], "rna", tmp_path / "out.h5ad")
+
+
+def test_a_zarr_store_of_something_else(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.create_group(tmp_path / "a.zarr").create_group("images")
+    with pytest.raises(InputError, match=r"a\.zarr: a Zarr store, but not of an AnnData \(top level: 'images'\)"):
+        io.sniff(tmp_path / "a.zarr")
+
+
+def test_dense_counts_on_disk(raw: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    adata = anndata.read_h5ad(raw / "rna.h5ad")
+    adata.X = adata.X.toarray()
+    adata.write_h5ad(tmp_path / "dense.h5ad")
+    for way in ("memory", "disk"):
+        preprocess.preprocess_to_file([tmp_path / "dense.h5ad"], "rna", tmp_path / f"{way}.h5ad", None, None, 70)
+        on_disk(monkeypatch)
+    assert_same(*(anndata.read_h5ad(tmp_path / f"{way}.h5ad") for way in ("memory", "disk")))
