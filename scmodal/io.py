@@ -1706,19 +1706,34 @@ def read_prepared(path: str | Path) -> AnnData:
 def read_h5mu(path: str | Path) -> MuData:
     """Read a MuData file, such as ``integrated.h5mu``.
 
+    Returns
+    -------
+    MuData
+        Where its matrices would take more memory than :func:`in_memory_limit`, those stored by cell stay in the open
+        file, as :func:`read_prepared` leaves them, and raw is left out.
+
     Raises
     ------
     InputError
         Missing, damaged, or no MuData.
     """
     import mudata
+    from anndata.io import read_elem
 
     path = Path(path)
     kind = sniff(path)
     if kind != "h5mu":
         raise InputError(f"{path}: an .h5mu (MuData) is needed here, this is {kind}")
     with reading(str(path), "h5mu"), mudata_options():
-        mdata = mudata.read_h5mu(path)
+        file = h5py.File(path, "r")
+        stored = [matrix for group in file["mod"].values() for matrix in _stored_matrices(group).values()]
+        if sum(_bytes_in_memory(matrix) for matrix in stored) > in_memory_limit():
+            order = [str(name) for name in file["mod"].attrs.get("mod-order", list(file["mod"]))]
+            mdata = mudata.MuData({name: _open_h5ad(file["mod"][name], str(path), with_raw=False) for name in order})
+            mdata.uns = read_elem(file["uns"]) if "uns" in file else {}
+        else:
+            file.close()
+            mdata = mudata.read_h5mu(path)
     for adata in mdata.mod.values():
         _plain_uns(adata)
     if "scmodal" in mdata.uns:

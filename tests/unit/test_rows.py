@@ -21,6 +21,7 @@ from scmodal.links import build_links
 from scmodal.presets import get_preset
 from scmodal.results import write_run
 from scmodal.rows import CountView, LazyRows, RowStore
+from scmodal.transfer import transfer_between
 
 CELLS, GENES = 500, 120
 SMALL = get_preset("default", steps=6, batch_size=40)
@@ -195,7 +196,14 @@ def test_a_run_from_disk_is_that_in_memory(
     assert (memory / "model/weights.safetensors").read_bytes() == (disk / "model/weights.safetensors").read_bytes()
     for table in ("embedding.parquet", "history.parquet"):
         pd.testing.assert_frame_equal(pd.read_parquet(memory / table), pd.read_parquet(disk / table), check_exact=True)
+    opened = io.read_h5mu(disk / "integrated.h5mu")
+    assert io.is_on_disk(opened["rna"].layers["counts"])
+    labels = transfer_between(opened, "rna", "protein", "cell_type")
+    monkeypatch.delenv(io.MEMORY_VARIABLE)
     a, b = (io.read_h5mu(folder / "integrated.h5mu") for folder in folders)
+    pd.testing.assert_frame_equal(labels, transfer_between(b, "rna", "protein", "cell_type"))
+    pd.testing.assert_frame_equal(opened["rna"].obs, b["rna"].obs)
+    assert opened.uns["scmodal"] == b.uns["scmodal"]
     assert list(a.mod) == list(b.mod) == ["rna", "protein"]
     for name in a.mod:
         assert_same(a[name], b[name])
