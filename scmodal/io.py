@@ -373,7 +373,7 @@ def sniff(path: str | Path, name: str | None = None) -> str:
     Returns
     -------
     str
-        ``h5ad``, ``h5mu``, ``10x_h5``, ``10x_mtx``, ``fcs`` or ``table``.
+        ``h5ad``, ``zarr``, ``h5mu``, ``10x_h5``, ``10x_mtx``, ``fcs`` or ``table``.
 
     Raises
     ------
@@ -384,7 +384,9 @@ def sniff(path: str | Path, name: str | None = None) -> str:
     name = name or str(path)
     if path.is_dir():
         if (path / ".zgroup").exists() or (path / "zarr.json").exists():
-            raise InputError(f"{name}: Zarr stores are not read; save it as .h5ad (adata.write_h5ad) or .h5mu")
+            with reading(name, "zarr"):
+                _check_zarr(_open_zarr(path), name)
+            return "zarr"
         _mtx_folder(path, name)
         return "10x_mtx"
     try:
@@ -437,6 +439,26 @@ def sniff(path: str | Path, name: str | None = None) -> str:
             ".fcs); convert it to .h5ad"
         )
     return "table"
+
+
+def _open_zarr(path: Path) -> Any:
+    """The top level of a Zarr store."""
+    import zarr
+
+    return zarr.open_group(path, mode="r")
+
+
+def _check_zarr(store: Any, name: str) -> None:
+    """Refuse a Zarr store of something else than an AnnData, or with missing pieces, which would be read as zeros."""
+    if not {"obs", "var"} <= set(store):
+        raise InputError(
+            f"{name}: a Zarr store, but not of an AnnData (top level: {some(list(store))}); "
+            "save the modality with adata.write_zarr or adata.write_h5ad"
+        )
+    for matrix in _stored_matrices(store).values():
+        # positions, unlike values, never are zero throughout a piece
+        if hasattr(matrix, "keys") and matrix["indices"].nchunks_initialized < matrix["indices"].nchunks:
+            raise InputError(f"{name}: pieces of the Zarr store are missing ({matrix.name}); copy or write it again")
 
 
 @contextlib.contextmanager
@@ -498,7 +520,7 @@ def _frame_length(item: Any) -> int:
         return int(item.shape[0])
     index = item.attrs.get("_index", "_index")
     entry = item[index.decode() if isinstance(index, bytes) else index]
-    if isinstance(entry, h5py.Group):  # nullable strings: values and mask
+    if hasattr(entry, "keys"):  # nullable strings: values and mask
         entry = entry["values"] if "values" in entry else entry["codes"]
     return int(entry.shape[0])
 
@@ -571,6 +593,7 @@ def probe(path: str | Path, modality: str, name: str | None = None) -> Contents:
     try:
         contents = {
             "h5ad": _probe_h5ad,
+            "zarr": _probe_zarr,
             "h5mu": _probe_h5mu,
             "10x_h5": _probe_tenx_h5,
             "10x_mtx": _probe_tenx_mtx,
@@ -597,6 +620,11 @@ def _probe_h5ad(path: Path, modality: str, name: str) -> Contents:
         types = _feature_types(store["var"])
         _check_feature_types(types, modality, name)
         return Contents("h5ad", _frame_length(store["obs"]), _frame_length(store["var"]), _frame_columns(store["obs"]))
+
+
+def _probe_zarr(path: Path, modality: str, name: str) -> Contents:
+    store = _open_zarr(path)
+    return Contents("zarr", _frame_length(store["obs"]), _frame_length(store["var"]), _frame_columns(store["obs"]))
 
 
 def _check_feature_types(types: Sequence[str], modality: str, name: str) -> None:
@@ -809,7 +837,7 @@ def check_file(
 
 def _elements(matrix: Any) -> Iterator[tuple[int, np.ndarray]]:
     """Stored values of a matrix in pieces, each with its offset: nothing is ever copied whole."""
-    if isinstance(matrix, h5py.Dataset):
+    if is_on_disk(matrix) and not hasattr(matrix, "group"):
         rows = max(1, _CHUNK // matrix.shape[1])
         for row in range(0, matrix.shape[0], rows):
             yield row * matrix.shape[1], matrix[row : row + rows].reshape(-1)
@@ -824,7 +852,7 @@ def _elements(matrix: Any) -> Iterator[tuple[int, np.ndarray]]:
 
 def _position(matrix: Any, offset: int) -> tuple[int, int]:
     """Row and column of the stored value number `offset`."""
-    if is_on_disk(matrix) and not isinstance(matrix, h5py.Dataset):
+    if is_on_disk(matrix) and hasattr(matrix, "group"):
         row = int(np.searchsorted(matrix.group["indptr"][()], offset, side="right") - 1)
         return row, int(matrix.group["indices"][offset])
     if not sp.issparse(matrix):
@@ -947,7 +975,7 @@ def find_counts(adata: AnnData, name: str = "the AnnData") -> tuple[Any, str]:
 
 def is_on_disk(matrix: Any) -> bool:
     """Whether a matrix is a part of an open file, rows of which are read when they are sliced."""
-    return isinstance(matrix, h5py.Dataset) or hasattr(matrix, "group")
+    return isinstance(matrix, h5py.Dataset) or hasattr(matrix, "group") or hasattr(matrix, "store_path")
 
 
 def matrix_file(matrix: Any) -> str | None:
@@ -955,7 +983,9 @@ def matrix_file(matrix: Any) -> str | None:
     if not is_on_disk(matrix):
         return None
     item = getattr(matrix, "group", matrix)
-    return str(item.file.filename if isinstance(item, h5py.Group | h5py.Dataset) else item.store_path)
+    if isinstance(item, h5py.Group | h5py.Dataset):
+        return str(item.file.filename)
+    return str(item.store_path).removeprefix("file://")
 
 
 def to_csr(matrix: Any) -> sp.csr_matrix:
@@ -1245,6 +1275,14 @@ def _read_h5ad(path: Path, modality: str, name: str) -> AnnData:
     return from_anndata(adata, modality, name)
 
 
+def _read_zarr(path: Path, modality: str, name: str) -> AnnData:
+    import anndata
+
+    with reading(name, "zarr"):
+        adata = anndata.read_zarr(path)
+    return from_anndata(adata, modality, name)
+
+
 def _read_h5mu(path: Path, modality: str, name: str) -> AnnData:
     import mudata
     from anndata.io import read_elem
@@ -1499,9 +1537,9 @@ def read_modality(
     Parameters
     ----------
     path
-        ``.h5ad``, ``.h5mu``, 10x ``.h5``, 10x matrix folder, ``.csv``/``.tsv`` (also ``.gz``; names of features in the
-        first line and of cells in the first column, or the other way round where the names show it) or ``.fcs``. Told
-        by content, not by name.
+        ``.h5ad``, ``.zarr`` (of an AnnData), ``.h5mu``, 10x ``.h5``, 10x matrix folder, ``.csv``/``.tsv`` (also
+        ``.gz``; names of features in the first line and of cells in the first column, or the other way round where the
+        names show it) or ``.fcs``. Told by content, not by name.
     modality
         Canonical name or alias; picks the modality of a file that holds several.
     obs_columns
@@ -1528,6 +1566,8 @@ def read_modality(
         warnings.filterwarnings("ignore", message=".*names are not unique")
         if kind == "h5ad":
             adata = _read_h5ad(path, modality, name)
+        elif kind == "zarr":
+            adata = _read_zarr(path, modality, name)
         elif kind == "h5mu":
             adata = _read_h5mu(path, modality, name)
         elif kind == "10x_h5":
@@ -1606,7 +1646,7 @@ def open_counts(path: str | Path, modality: str, name: str | None = None) -> Che
     Parameters
     ----------
     path
-        ``.h5ad`` or ``.h5mu``; see :func:`read_modality`.
+        ``.h5ad``, ``.zarr`` or ``.h5mu``; see :func:`read_modality`.
     modality
         Canonical name or alias.
     name
@@ -1630,13 +1670,12 @@ def open_counts(path: str | Path, modality: str, name: str | None = None) -> Che
     name = name or str(path)
     modality = canonical_modality(modality)
     kind = sniff(path, name)
-    if kind not in {"h5ad", "h5mu"} or modality == "cytometry":
+    if kind not in {"h5ad", "zarr", "h5mu"} or modality == "cytometry":
         return None
     with reading(name, kind):
-        file = h5py.File(path, "r")
-        group = file if kind == "h5ad" else file["mod"][_pick_modality(list(file["mod"]), modality, name)]
+        file = _open_zarr(path) if kind == "zarr" else h5py.File(path, "r")
+        group = file if kind != "h5mu" else file["mod"][_pick_modality(list(file["mod"]), modality, name)]
         if COPIES * sum(_bytes_in_memory(item) for item in _stored_matrices(group).values()) <= in_memory_limit():
-            file.close()
             return None
         adata = _open_h5ad(group, name, with_raw=True)
         notes: list[str] = []
@@ -1689,19 +1728,34 @@ def read_prepared(path: str | Path) -> AnnData:
 def read_h5mu(path: str | Path) -> MuData:
     """Read a MuData file, such as ``integrated.h5mu``.
 
+    Returns
+    -------
+    MuData
+        Where its matrices would take more memory than :func:`in_memory_limit`, those stored by cell stay in the open
+        file, as :func:`read_prepared` leaves them, and raw is left out.
+
     Raises
     ------
     InputError
         Missing, damaged, or no MuData.
     """
     import mudata
+    from anndata.io import read_elem
 
     path = Path(path)
     kind = sniff(path)
     if kind != "h5mu":
         raise InputError(f"{path}: an .h5mu (MuData) is needed here, this is {kind}")
     with reading(str(path), "h5mu"), mudata_options():
-        mdata = mudata.read_h5mu(path)
+        file = h5py.File(path, "r")
+        stored = [matrix for group in file["mod"].values() for matrix in _stored_matrices(group).values()]
+        if sum(_bytes_in_memory(matrix) for matrix in stored) > in_memory_limit():
+            order = [str(name) for name in file["mod"].attrs.get("mod-order", list(file["mod"]))]
+            mdata = mudata.MuData({name: _open_h5ad(file["mod"][name], str(path), with_raw=False) for name in order})
+            mdata.uns = read_elem(file["uns"]) if "uns" in file else {}
+        else:
+            file.close()
+            mdata = mudata.read_h5mu(path)
     for adata in mdata.mod.values():
         _plain_uns(adata)
     if "scmodal" in mdata.uns:

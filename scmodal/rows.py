@@ -72,7 +72,7 @@ class CountView:
             if name is None:
                 part = self.matrix[first : last + 1]
             else:
-                with reading(name, "h5ad"):
+                with reading(name, "AnnData"):
                     part = self.matrix[first : last + 1]
             part = to_csr(part)
             if len(rows) < part.shape[0]:

@@ -21,6 +21,7 @@ from scmodal.links import build_links
 from scmodal.presets import get_preset
 from scmodal.results import write_run
 from scmodal.rows import CountView, LazyRows, RowStore
+from scmodal.transfer import transfer_between
 
 CELLS, GENES = 500, 120
 SMALL = get_preset("default", steps=6, batch_size=40)
@@ -195,7 +196,14 @@ def test_a_run_from_disk_is_that_in_memory(
     assert (memory / "model/weights.safetensors").read_bytes() == (disk / "model/weights.safetensors").read_bytes()
     for table in ("embedding.parquet", "history.parquet"):
         pd.testing.assert_frame_equal(pd.read_parquet(memory / table), pd.read_parquet(disk / table), check_exact=True)
+    opened = io.read_h5mu(disk / "integrated.h5mu")
+    assert io.is_on_disk(opened["rna"].layers["counts"])
+    labels = transfer_between(opened, "rna", "protein", "cell_type")
+    monkeypatch.delenv(io.MEMORY_VARIABLE)
     a, b = (io.read_h5mu(folder / "integrated.h5mu") for folder in folders)
+    pd.testing.assert_frame_equal(labels, transfer_between(b, "rna", "protein", "cell_type"))
+    pd.testing.assert_frame_equal(opened["rna"].obs, b["rna"].obs)
+    assert opened.uns["scmodal"] == b.uns["scmodal"]
     assert list(a.mod) == list(b.mod) == ["rna", "protein"]
     for name in a.mod:
         assert_same(a[name], b[name])
@@ -292,3 +300,40 @@ def test_the_limit_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(io.MEMORY_VARIABLE, "2GB")
     with pytest.raises(InputError, match=r"SCMODAL_IN_MEMORY_GB='2GB'.*for example 1\.5"):
         io.in_memory_limit()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr(raw: Path, zarr_format: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    adata = anndata.read_h5ad(raw / "rna.h5ad")
+    with anndata.settings.override(zarr_write_format=zarr_format):
+        adata.write_zarr(tmp_path / "rna.zarr")
+    assert io.probe(tmp_path / "rna.zarr", "rna") == io.Contents("zarr", CELLS, GENES, tuple(adata.obs))
+    for way in ("memory", "disk"):
+        preprocess.preprocess_to_file([tmp_path / "rna.zarr"], "rna", tmp_path / f"{way}.h5ad", "cell_type", None, 70)
+        on_disk(monkeypatch)
+    preprocess.preprocess_to_file([raw / "rna.h5ad"], "rna", tmp_path / "h5ad.h5ad", "cell_type", None, 70)
+    memory, disk, h5ad = (anndata.read_h5ad(tmp_path / f"{way}.h5ad") for way in ("memory", "disk", "h5ad"))
+    assert_same(memory, h5ad)
+    assert_same(disk, h5ad)
+    lost = next(p for p in (tmp_path / "rna.zarr/X/indices").rglob("*") if p.name == "0")
+    lost.rename(tmp_path / "lost")
+    with pytest.raises(InputError, match=r"rna\.zarr: pieces of the Zarr store are missing"):
+        preprocess.preprocess_to_file([tmp_path / "rna.zarr"], "rna", tmp_path / "out.h5ad")
+
+
+def test_a_zarr_store_of_something_else(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.create_group(tmp_path / "a.zarr").create_group("images")
+    with pytest.raises(InputError, match=r"a\.zarr: a Zarr store, but not of an AnnData \(top level: 'images'\)"):
+        io.sniff(tmp_path / "a.zarr")
+
+
+def test_dense_counts_on_disk(raw: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    adata = anndata.read_h5ad(raw / "rna.h5ad")
+    adata.X = adata.X.toarray()
+    adata.write_h5ad(tmp_path / "dense.h5ad")
+    for way in ("memory", "disk"):
+        preprocess.preprocess_to_file([tmp_path / "dense.h5ad"], "rna", tmp_path / f"{way}.h5ad", None, None, 70)
+        on_disk(monkeypatch)
+    assert_same(*(anndata.read_h5ad(tmp_path / f"{way}.h5ad") for way in ("memory", "disk")))

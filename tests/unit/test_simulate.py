@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import anndata as ad
+import anndata
 import mudata
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scmodal.contracts import InputError
+from scmodal import simulate_large
+from scmodal.contracts import InputError, read_samplesheet
 from scmodal.metrics import foscttm, imputation_pearson, label_transfer
 from scmodal.simulate import simulate, write_simulation
 
@@ -265,8 +266,43 @@ def test_write(tmp_path: Path, n_batches: int) -> None:
         for m in ("rna", "protein")
     ]
     for name, adata in mdata.mod.items():
-        back = ad.read_h5ad(sheet.parent / f"{name}.h5ad")
+        back = anndata.read_h5ad(sheet.parent / f"{name}.h5ad")
         assert (back.X != adata.X).nnz == 0
         np.testing.assert_array_equal(back.obsm["truth"], adata.obsm["truth"])
         assert back.obs["cell_type"].tolist() == adata.obs["cell_type"].tolist()
     assert [row.modality for row in read_samplesheet(sheet)] == ["rna", "protein"]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_large_simulation_is_of_the_same_kind(paired: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(simulate_large, "CHUNK", 500)
+    arguments = (1200, 300, 40, 5)
+    sheet = simulate_large.write_large_simulation(tmp_path, *arguments, paired=paired, seed=1)
+    reference = simulate(*arguments, paired=paired, seed=1)
+    assert [row.path for row in read_samplesheet(sheet)] == ["rna.h5ad", "protein.h5ad"]
+    made = {name: anndata.read_h5ad(tmp_path / f"{name}.h5ad") for name in ("rna", "protein")}
+    for name, adata in made.items():
+        assert adata.shape == reference[name].shape
+        assert list(adata.var_names) == list(reference[name].var_names)
+        assert list(adata.var["partner"]) == list(reference[name].var["partner"])
+        assert set(adata.obs["cell_type"]) == set(reference[name].obs["cell_type"])
+        assert (adata.X.data == np.rint(adata.X.data)).all()
+        counts = np.asarray(adata.X.sum(1)).ravel()
+        assert 0.7 < np.median(counts) / np.median(reference[name].X.sum(1).A1) < 1.4
+    rna, protein = made["rna"], made["protein"]
+    assert (set(rna.obs_names) == set(protein.obs_names)) == paired
+    if paired:
+        r = [
+            np.corrcoef(log_normalised(rna.X)[:, rna.var_names.get_loc(gene)], log_normalised(protein.X)[:, j])[0, 1]
+            for j, gene in enumerate(protein.var["partner"])
+            if gene
+        ]
+        assert 0.1 < np.mean(r) < 0.7
+    again = tmp_path / "again"
+    simulate_large.write_large_simulation(again, *arguments, paired=paired, seed=1)
+    np.testing.assert_array_equal(anndata.read_h5ad(again / "rna.h5ad").X.toarray(), rna.X.toarray())
+
+
+def test_a_large_simulation_needs_a_gene_for_each_protein(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="20 genes are fewer than 30 proteins"):
+        simulate_large.write_large_simulation(tmp_path, 100, 20, 30)
