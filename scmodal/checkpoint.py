@@ -233,13 +233,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     InputError
         Not readable, damaged, or of another layout.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     mend = "delete it, or start anew with --no-resume (in Python: resume=False)"
     try:
-        with safe_open(path, framework="pt") as file:
-            described = json.loads((file.metadata() or {})[METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        content = path.read_bytes()  # at once: another process may be putting a newer checkpoint in its place
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        described = json.loads(header["__metadata__"][METADATA_KEY])
     except OSError as error:
         raise InputError(f"checkpoint {path}: cannot be read ({error.strerror or error}); {mend}") from error
     except (SafetensorError, KeyError, ValueError) as error:
