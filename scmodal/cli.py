@@ -5,6 +5,7 @@ Heavy packages are imported inside the commands: ``--help`` and ``--version`` st
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -245,6 +246,22 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--topology", help=TOPOLOGY_HELP + " The one that the links were made with (the preset's).")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (all).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the preset.")
+@click.option("--checkpoint", type=PATH, help="File to keep checkpoints in (OUTPUT.checkpoint.safetensors).")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two checkpoints; one is also written on SIGTERM, SIGINT and SIGUSR1.",
+)
+@click.option(
+    "--resume", "resume", flag_value="yes", help="Go on from the checkpoint; one that does not fit is an error."
+)
+@click.option("--no-resume", "resume", flag_value="no", help="Start anew (the default).")
+@click.option(
+    "--resume-or-restart", "resume", flag_value="auto", help="Go on from the checkpoint if it fits, else start anew."
+)
 def integrate(
     inputs: tuple[Path, ...],
     links_path: Path | None,
@@ -257,8 +274,14 @@ def integrate(
     topology: str | None,
     threads: int | None,
     settings: tuple[str, ...],
+    checkpoint: Path | None,
+    checkpoint_every: float,
+    resume: str | None,
 ) -> None:
-    """Train, and write the joint latent space with everything needed to use it."""
+    """Train, and write the joint latent space with everything needed to use it.
+
+    An interrupted training leaves a checkpoint, from which the same command with --resume goes on.
+    """
     from scmodal.presets import get_preset
 
     own = {"steps": steps, "batch_size": batch_size, "topology": topology}
@@ -268,22 +291,47 @@ def integrate(
         raise InputError(f"{', '.join(twice)} given as an option and by --set: leave out one of the two")
     chosen = get_preset(preset, **{**changes, **{name: value for name, value in own.items() if value is not None}})
 
-    from scmodal.io import check_writable, read_prepared
+    from scmodal.checkpoint import Interrupted
+    from scmodal.io import atomic_path, check_writable, read_prepared
     from scmodal.links import LinkTable
     from scmodal.model import ScModal, pick_device
     from scmodal.results import write_run
 
-    check_writable(output)
+    output = Path(os.path.abspath(output))
+    checkpoint = checkpoint or output.with_name(f"{output.name}.checkpoint.safetensors")
+    check_writable(output if output.exists() else output.parent)
+    check_writable(checkpoint.parent)
     pick_device(device)
     adatas = [read_prepared(path) for path in inputs]
     links = LinkTable.read(links_path) if links_path is not None else None
     model = ScModal(chosen, seed=seed, device=device, threads=threads)
     advance, end = _training_progress()
     try:
-        model.fit(adatas, links, progress=advance)
+        model.fit(
+            adatas,
+            links,
+            progress=advance,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume="auto" if resume == "auto" else resume == "yes",
+            say=say,
+        )
+    except Interrupted as stop:
+        with contextlib.suppress(BrokenPipeError):  # whoever read the log may have been stopped by the same signal
+            say(str(stop))
+        sys.exit(stop.exit_code)
     finally:
         end()
-    write_run(model, adatas, output)
+    try:
+        with atomic_path(output) as temporary:
+            write_run(model, adatas, temporary)
+    except InputError as error:
+        again = " The trained model is kept: with --resume nothing is trained again." if checkpoint.exists() else ""
+        raise InputError(
+            f"the result cannot be written to {str(output)!r} ({error.__cause__ or error}): free space there, or "
+            f"choose another place.{again}"
+        ) from error
+    checkpoint.unlink(missing_ok=True)
     for message in model.messages:
         say(message)
     say(

@@ -96,7 +96,7 @@ class Recipe:
             )
         columns = np.array([position.get(name, 0) for name in self.columns])
         absent = set(missing)
-        return CountView(_source(adata, self.modality), columns=columns), np.array(
+        return CountView(source_matrix(adata, self.modality), columns=columns), np.array(
             [name in absent for name in self.columns]
         )
 
@@ -215,7 +215,7 @@ class EngineInput:
     told: NDArray[np.float32] | None = None
 
 
-def _source(adata: AnnData, modality: str) -> Any:
+def source_matrix(adata: AnnData, modality: str) -> Any:
     """Matrix the engine's input is computed from: raw counts, or the measured values of a cytometer."""
     return adata.X if modality == "cytometry" else adata.layers["counts"]
 
@@ -313,7 +313,7 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     for adata, modality in zip(adatas, modalities):
         if adata.n_obs < 2:
             raise DataError(f"the {modality} data set has {adata.n_obs} cell(s); integration needs at least two")
-    sources = [_source(adata, modality) for adata, modality in zip(adatas, modalities)]
+    sources = [source_matrix(adata, modality) for adata, modality in zip(adatas, modalities)]
     ranges = [_Range(*column_ranges(CountView(source).blocks())) for source in sources]
     varies = [found.high > found.low for found in ranges]
     blocks: list[list[Block]] = [[] for _ in adatas]

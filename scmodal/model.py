@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +26,7 @@ from scmodal.rows import LazyRows, row_chunks
 if TYPE_CHECKING:
     import torch
 
+    from scmodal.checkpoint import Keeper, Resume
     from scmodal.networks import Networks
     from scmodal.training import Progress
 
@@ -167,7 +168,15 @@ class ScModal:
     # ---- fitting -----------------------------------------------------------------------------------------------
 
     def fit(
-        self, data: Data, links: LinkTable | pd.DataFrame | None = None, progress: Progress | None = None
+        self,
+        data: Data,
+        links: LinkTable | pd.DataFrame | None = None,
+        progress: Progress | None = None,
+        *,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: float = 300.0,
+        resume: Resume = True,
+        say: Callable[[str], None] | None = None,
     ) -> ScModal:
         """Train on two or more prepared data sets.
 
@@ -180,16 +189,32 @@ class ScModal:
             Table of linked features; without one the built-in names are used.
         progress
             Called with (steps done, steps in all, latest losses).
+        checkpoint
+            File to keep checkpoints in. With one, training goes on from it after an interruption as if there had been
+            none, and SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 end it after the running step. The file stays when training
+            has ended: delete it once the model is saved.
+        checkpoint_every
+            Seconds between two checkpoints.
+        resume
+            Whether to go on from the checkpoint if it is there. True: it must fit; ``"auto"``: where it does not fit
+            or is damaged, start anew; False: start anew.
+        say
+            Called with each sentence on checkpoints; without it they are added to `messages`.
 
         Raises
         ------
         InputError
-            Data or links do not fit together.
+            Data or links do not fit together, or the checkpoint does not fit them (every difference is named).
         DataError
             The data cannot be integrated: training diverged, or cells share no anchors.
+        scmodal.checkpoint.Interrupted
+            A signal ended training, and there is a checkpoint.
         """
         import torch
 
+        from scmodal.checkpoint import Keeper, fingerprint, machine_of
+
+        self.messages = []
         adatas = _as_list(data)
         self.modalities = [modality_of(adata) for adata in adatas]
         if len(set(self.modalities)) < len(self.modalities):
@@ -208,26 +233,44 @@ class ScModal:
         self.links = links
         self.recipes = {item.modality: item.recipe for item in inputs}
 
+        keeper = None
         try:
-            self._train(inputs, device, progress)
+            if checkpoint is not None:
+                fit_for = fingerprint(adatas, inputs, links, self.preset, self.seed, device)
+                keeper = Keeper(
+                    Path(checkpoint), checkpoint_every, fit_for, machine_of(device), say or self.messages.append
+                )
+            self._train(inputs, device, progress, keeper, resume)
         finally:
             for item in inputs:
                 if isinstance(item.x, LazyRows):
                     item.x.close()
         return self
 
-    def _train(self, inputs: Sequence[EngineInput], device: torch.device, progress: Progress | None) -> None:
+    def _train(
+        self,
+        inputs: Sequence[EngineInput],
+        device: torch.device,
+        progress: Progress | None,
+        keeper: Keeper | None,
+        resume: Resume,
+    ) -> None:
         import torch
 
         from scmodal import step, training
 
         training_data = training.make_data(inputs, self.preset, device)
-        self.messages = list(training_data.messages)
+        self.messages += training_data.messages
         self.batches = {item.modality: item.batches for item in inputs}
+        drawn = _share_drawn(inputs, self.preset)
+        self.messages += [
+            _few_drawn(item, drawn[item.modality], self.preset) for item in inputs if drawn[item.modality] < 0.63
+        ]
+        found = keeper.find(resume) if keeper is not None else None
         state = training.make_state(
             [item.x.shape[1] for item in inputs], self.preset, self.seed, device, self._n_batches()
         )
-        history, seconds = training.train(state, training_data, self.preset, progress)
+        history, seconds = training.train(state, training_data, self.preset, progress, keeper, found)
         del training_data
         self._networks = state.networks.requires_grad_(False)
         self.history = pd.DataFrame(history, columns=list(step.HISTORY_COLUMNS))
@@ -238,6 +281,8 @@ class ScModal:
             "seconds_per_step": seconds / self.preset.steps,
             "device": str(device) if device.type == "cpu" else f"{device} ({_device_name(device)})",
             "threads": torch.get_num_threads(),
+            "resumed_at": keeper.resumed_at if keeper is not None else [],
+            "cells_drawn": drawn,
             "n_cells": {item.modality: len(item.x) for item in inputs},
             "n_features": {item.modality: len(item.recipe.features) for item in inputs},
             "batch_sizes": {item.modality: min(self.preset.batch_size, len(item.x)) for item in inputs},
@@ -443,7 +488,7 @@ class ScModal:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` and ``model.json`` into `folder`; no pickle."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         from scmodal.io import atomic_path, write_json
 
@@ -451,7 +496,7 @@ class ScModal:
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.contiguous().cpu() for name, value in self._fitted().state_dict().items()}
         with atomic_path(folder / "weights.safetensors") as temporary:
-            save_file(weights, temporary)
+            temporary.write_bytes(save(weights))  # unlike save_file, it fails on a full disk with an OSError
         description = {
             "schema_version": SCHEMA_VERSION,
             "scmodal_version": __version__,
@@ -516,6 +561,22 @@ def _device_name(device: torch.device) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _share_drawn(inputs: Sequence[EngineInput], preset: Preset) -> dict[str, float]:
+    """Expected share of each data set's cells that training draws at least once (drawing is with replacement)."""
+    return {
+        item.modality: 1.0 - (1.0 - 1.0 / len(item.x)) ** (preset.steps * min(preset.batch_size, len(item.x)))
+        for item in inputs
+    }
+
+
+def _few_drawn(item: EngineInput, share: float, preset: Preset) -> str:
+    return (
+        f"{item.modality} has {len(item.x):,} cells, of which training draws about {share:.0%} "
+        f"({preset.steps:,} steps of {preset.batch_size}): more --steps or a larger "
+        "--batch-size reach rare kinds of cells."
+    )
 
 
 def _as_list(data: Data) -> list[AnnData]:

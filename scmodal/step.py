@@ -32,8 +32,17 @@ HISTORY_COLUMNS = (
     "loss_total",
     "n_anchors",
     "grad_norm",
+    "grad_norm_discriminator",
+    "anchored_share",
+    "latent_spread",
 )
-"""Columns of the history, one row a step; losses are unweighted and summed over data sets or pairs."""
+"""Columns of the history, one row a step; losses are unweighted and summed over data sets or pairs.
+
+``grad_norm`` is that of encoders and generators before clipping, ``grad_norm_discriminator`` that of the last update of
+the discriminators; ``anchored_share`` the share of the batch's cells with an anchor, averaged over both sides of all
+pairs; ``latent_spread`` the standard deviation over the batch's cells, averaged over latent dimensions, in the data set
+where it is least.
+"""
 
 
 @dataclass
@@ -218,6 +227,12 @@ def set_learning_rate(state: TrainingState, preset: Preset) -> None:
                 group["lr"] = rate
 
 
+def gradient_norm(parameters: Iterable[Tensor], like: Tensor) -> Tensor:
+    """Norm of all gradients together, a scalar like `like`; 0 where there are none."""
+    norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros_like(like)
+
+
 def compute_step(state: TrainingState, data: TrainingData, preset: Preset, record: Tensor) -> None:
     """All arithmetic of one step, without a wait for the device and without anything that changes between steps.
 
@@ -248,6 +263,9 @@ def compute_step(state: TrainingState, data: TrainingData, preset: Preset, recor
             *(losses[name] for name in ("gan", "autoencoder", "cycle", "anchor", "geometry", "total")),
             sum_terms(item.sum() for item in anchors),
             norm,
+            gradient_norm(networks.discriminators.parameters(), norm),
+            torch.stack([item.amax(side).mean() for item in anchors for side in (0, 1)]).mean(),
+            torch.stack([item.std(0, correction=0).mean() for item in z]).amin(),
         ]
         record.copy_(torch.stack(row))
 

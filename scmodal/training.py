@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from torch import nn
 
 from scmodal.anchors import unit_rows
 from scmodal.capture import make_step
+from scmodal.checkpoint import Checkpoint, Interrupted, Keeper, StopRequest, restore, stop_request
 from scmodal.contracts import DataError
 from scmodal.inputs import EngineInput
 from scmodal.networks import Networks
@@ -22,6 +24,9 @@ from scmodal.step import HISTORY_COLUMNS, TrainingData, TrainingState
 
 CHECK_EVERY = 50
 """Steps between looks at the recorded losses; looking costs a wait for the device, so not every step."""
+
+FULL_MIXING = 2.0 * math.log(2.0)
+"""Discriminator loss of a pair at which it cannot tell the data sets apart."""
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, latest losses)."""
@@ -109,9 +114,27 @@ def make_state(
 
 
 def train(
-    state: TrainingState, data: TrainingData, preset: Preset, progress: Progress | None = None
+    state: TrainingState,
+    data: TrainingData,
+    preset: Preset,
+    progress: Progress | None = None,
+    keeper: Keeper | None = None,
+    start_from: Checkpoint | None = None,
 ) -> tuple[np.ndarray, float]:
     """Train to the preset's number of steps.
+
+    Parameters
+    ----------
+    state
+        As :func:`make_state` gives it.
+    data, preset
+        What to train on, and how.
+    progress
+        Called now and then.
+    keeper
+        Writes checkpoints; with one, a stop signal ends training after the running step, with a checkpoint.
+    start_from
+        Checkpoint to go on from, which fits (:meth:`~scmodal.checkpoint.Keeper.find`).
 
     Returns
     -------
@@ -120,50 +143,111 @@ def train(
     Raises
     ------
     DataError
-        A loss is not finite, or most batches hold no anchor: why, and what to try.
+        Training can no longer become good, see :func:`check_health`: why, and what to try.
+    Interrupted
+        A stop signal came, and there is a keeper.
     """
     history = torch.zeros((preset.steps, len(HISTORY_COLUMNS)), device=data.x[0].device)
+    seen = np.zeros(history.shape, np.float32)  # the history's copy on the host, as far as it was looked at
     start = time.perf_counter()
+    if start_from is not None:
+        restore(start_from, state)
+        history[: state.step] = start_from.history.to(history.device)
+        seen[: state.step] = start_from.history.numpy()
+        start -= start_from.seconds
     advance = make_step(state, data, preset)
-    while state.step < preset.steps:
-        advance(history[state.step])
-        if state.step % CHECK_EVERY == 0 or state.step == preset.steps:
-            recent = history[max(0, state.step - CHECK_EVERY) : state.step].cpu().numpy()
-            check_health(recent, state.step)
-            if progress is not None:
-                progress(state.step, preset.steps, dict(zip(HISTORY_COLUMNS, recent.mean(0).tolist())))
-    return history.cpu().numpy(), time.perf_counter() - start
+    with stop_request() if keeper is not None else contextlib.nullcontext(StopRequest()) as request:
+        while state.step < preset.steps:
+            advance(history[state.step])
+            if keeper is not None and request.signal is not None:
+                saved = keeper.save(state, history, time.perf_counter() - start)
+                raise Interrupted(
+                    request.signal, _stopped(request.signal.name, state.step, preset.steps, keeper, saved)
+                )
+            if state.step % CHECK_EVERY == 0 or state.step == preset.steps:
+                recent = slice(max(0, state.step - CHECK_EVERY), state.step)
+                seen[recent] = history[recent].cpu().numpy()
+                check_health(seen[: state.step], preset)
+                if progress is not None:
+                    progress(state.step, preset.steps, dict(zip(HISTORY_COLUMNS, seen[recent].mean(0).tolist())))
+            if keeper is not None and keeper.due():
+                keeper.save(state, history, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    if keeper is not None and keeper.in_use and not (start_from is not None and start_from.step == preset.steps):
+        # what took long is not lost to a disk that is too full for the results
+        keeper.save(state, history, seconds)
+    return history.cpu().numpy(), seconds
 
 
-def check_health(recent: np.ndarray, step: int) -> None:
+def _stopped(name: str, step: int, steps: int, keeper: Keeper, saved: bool) -> str:
+    where = f"the checkpoint is {keeper.path}; --resume goes on from it" if saved else "without a checkpoint"
+    return f"Stopped by {name} after step {step} of {steps}, {where}."
+
+
+EXPLOSION = 10.0
+"""Training has exploded when reconstruction is this many times worse than it has been at its best."""
+WON = 0.02
+"""A discriminator has won when its loss stays under this share of :data:`FULL_MIXING`."""
+COLLAPSED = 1e-3
+"""Standard deviation of a latent dimension under which all cells are at one point."""
+
+
+def check_health(history: np.ndarray, preset: Preset) -> None:
     """Stop a run that can no longer become good.
 
     Parameters
     ----------
-    recent
-        The history's latest rows.
-    step
-        Steps done, for the message.
+    history
+        The history so far (steps done x len(HISTORY_COLUMNS)); the latest :data:`CHECK_EVERY` rows are judged.
+    preset
+        Terms of weight 0 are not judged.
 
     Raises
     ------
     DataError
-        See :func:`train`.
+        A loss is not finite or has exploded, most batches hold no anchor, a discriminator tells every cell's data set,
+        or all cells of a data set are at one point: why, and what to try.
     """
+    step, recent = len(history), history[-CHECK_EVERY:]
     if not np.isfinite(recent).all():
         bad = [name for i, name in enumerate(HISTORY_COLUMNS) if not np.isfinite(recent[:, i]).all()]
         raise DataError(
             f"training diverged before step {step}: {', '.join(bad)} is no longer finite. Try a lower learning rate "
             "(--set learning_rate=0.0003), and look for extreme values in the input."
         )
-    empty = float((recent[:, HISTORY_COLUMNS.index("n_anchors")] == 0).mean())
-    if len(recent) >= CHECK_EVERY and empty > 0.5:
+    if len(recent) < CHECK_EVERY:
+        return
+    columns = {name: recent[:, i] for i, name in enumerate(HISTORY_COLUMNS)}
+    empty = float((columns["n_anchors"] == 0).mean())
+    if empty > 0.5:
         raise DataError(
             f"{empty:.0%} of the batches before step {step} hold not a single anchor: no cells of the two data sets "
             "are mutual neighbours on the linked features. Check the links (do the pairs really vary together?), add "
             "links, or raise --set n_neighbours or --batch-size."
         )
-
-
-FULL_MIXING = 2.0 * math.log(2.0)
-"""Discriminator loss of a pair at which it cannot tell the data sets apart."""
+    n_whole = step // CHECK_EVERY * CHECK_EVERY
+    reconstruction = history[:n_whole, HISTORY_COLUMNS.index("loss_autoencoder")]
+    best = float(reconstruction.reshape(-1, CHECK_EVERY).mean(1).min())
+    now = float(columns["loss_autoencoder"].mean())
+    if preset.weight_autoencoder > 0 and now > EXPLOSION * best:
+        raise DataError(
+            f"training is blowing up before step {step}: the reconstruction loss is {now:.3g}, after {best:.3g} at its "
+            "best. Try a lower learning rate (--set learning_rate=0.0003), and look for extreme values in the input."
+        )
+    if columns["latent_spread"].max() < COLLAPSED:
+        raise DataError(
+            f"the latent space has collapsed before step {step}: all cells of a data set are at one point (standard "
+            f"deviation {columns['latent_spread'].mean():.1g}). Give reconstruction more weight (--set "
+            "weight_autoencoder=20) or alignment less (--set weight_gan=0.1), and see whether the input varies."
+        )
+    if (
+        preset.weight_gan > 0
+        and preset.discriminator_updates > 0
+        and columns["loss_discriminator"].max() < WON * FULL_MIXING
+    ):
+        raise DataError(
+            f"the data sets do not mix: for the {CHECK_EVERY} steps before step {step} the discriminator told the data "
+            f"set of every cell (loss {columns['loss_discriminator'].mean():.2g}; {FULL_MIXING:.2f} is full mixing). "
+            "Give it fewer updates (--set discriminator_updates=1), alignment more weight (--set weight_gan=1), and "
+            "check that the links pair features that vary together."
+        )

@@ -40,8 +40,8 @@ class Run:
         }
 
 
-def nextflow(folder: Path, *arguments: str, parser: str | None = None, timeout: int = 1800) -> Run:
-    """Run nextflow in `folder`, which also gets the work folder; the output comes back as one text.
+def launch(folder: Path, *arguments: str, parser: str | None = None) -> subprocess.Popen[str]:
+    """Start nextflow in `folder`, which also gets the work folder; its output comes as one text.
 
     `parser` is v1 or v2 (strict), or that version's own choice.
     """
@@ -49,7 +49,7 @@ def nextflow(folder: Path, *arguments: str, parser: str | None = None, timeout: 
     env |= {"NXF_ANSI_LOG": "false", "NXF_WORK": str(folder / "work")}
     if parser is not None:
         env["NXF_SYNTAX_PARSER"] = parser
-    done = subprocess.run(
+    return subprocess.Popen(
         [str(REPO / "scripts" / "nextflow.sh"), *arguments],
         cwd=folder,
         env=env,
@@ -57,10 +57,17 @@ def nextflow(folder: Path, *arguments: str, parser: str | None = None, timeout: 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=timeout,
-        check=False,
     )
-    return Run(folder, done.returncode, done.stdout)
+
+
+def nextflow(folder: Path, *arguments: str, parser: str | None = None, timeout: int = 1800) -> Run:
+    """Run nextflow to its end; see :func:`launch`."""
+    process = launch(folder, *arguments, parser=parser)
+    try:
+        text, _ = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return Run(folder, process.returncode, text)
 
 
 def pipeline(folder: Path, *arguments: str, parser: str | None = None) -> Run:

@@ -102,8 +102,8 @@ def history_rows(n_anchors, value=1.0):
 
 def test_a_run_without_anchors_stops_with_a_mend():
     with pytest.raises(DataError, match="not a single anchor"):
-        training.check_health(history_rows(0), 50)
-    training.check_health(history_rows(3), 50)
+        training.check_health(history_rows(0), get_preset("paper"))
+    training.check_health(history_rows(3), get_preset("paper"))
 
 
 def test_divergence_stops_and_names_the_term():

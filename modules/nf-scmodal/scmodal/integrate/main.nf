@@ -2,6 +2,10 @@ process INTEGRATE {
     tag "${meta.id} seed ${meta.seed ?: 0}"
     label 'process_gpu'
 
+    // A stop (time limit, preemption, Ctrl-C) ends the task's wrapper at once; here it waits until training has written
+    // its checkpoint, for else the scheduler would end that too.
+    afterScript 'n=0; while [ -e .training ] && [ $n -lt 100 ]; do sleep 0.25; n=$((n+1)); done'
+
     conda "${moduleDir}/environment.yml"
     container 'ghcr.io/scmodal-nf/scmodal:0.1.0'
 
@@ -23,10 +27,17 @@ process INTEGRATE {
     def inputs = [h5ads].flatten().collect { h5ad -> "--input ${h5ad}" }.join(' ')
     def table = links ? "--links ${links}" : ''
     def device = task.accelerator ? 'cuda' : (task.ext.device ?: 'auto')
+    // A folder that outlives the task lets the next attempt go on where this one was stopped.
+    def checkpoint = (task.ext.checkpoint_dir ? "${task.ext.checkpoint_dir}/" : '') + "${prefix}.checkpoint.safetensors"
     """
     export NUMBA_CACHE_DIR=\${NUMBA_CACHE_DIR:-\$PWD/.cache} MPLCONFIGDIR=\${MPLCONFIGDIR:-\$PWD/.cache} OMP_NUM_THREADS=${task.cpus}
 
-    scmodal integrate ${inputs} ${table} --output ${prefix} --seed ${meta.seed ?: 0} --device ${device} --threads ${task.cpus} ${args}
+    touch .training
+    trap 'rm -f .training' EXIT
+    trap : TERM # the shell waits for the command, which got the signal too
+
+    scmodal integrate ${inputs} ${table} --output ${prefix} --seed ${meta.seed ?: 0} --device ${device} --threads ${task.cpus} \\
+        --checkpoint '${checkpoint}' --resume-or-restart ${args}
     """
 
     stub:

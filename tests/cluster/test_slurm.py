@@ -1,0 +1,110 @@
+"""Training on a real Slurm: cancelled, signalled, out of time; the retry goes on from the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.pipeline.conftest import REPO, launch
+from tests.pipeline.test_interrupted import attempt_with_checkpoint, kept, prepare, tasks
+
+pytestmark = [
+    pytest.mark.pipeline,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("sbatch") is None or subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0,
+        reason="no Slurm here (sbatch and a running slurmctld are needed)",
+    ),
+]
+
+STEPS = 400
+
+# The command with slow steps, so that it is still training when the scheduler comes.
+SCMODAL = f"""#!{sys.executable}
+import sys, time
+sys.path.insert(0, {str(REPO)!r})
+from scmodal import cli
+if "integrate" in sys.argv:
+    from scmodal import training
+    step = training.train_step
+    def slow(*values):
+        step(*values)
+        time.sleep(0.2)
+    training.train_step = slow
+cli.main()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    prepare(tmp_path)
+    (tmp_path / "bin" / "scmodal").unlink()
+    (tmp_path / "bin" / "scmodal").write_text(SCMODAL)
+    (tmp_path / "bin" / "scmodal").chmod(0o755)
+    return tmp_path
+
+
+def configure(folder: Path, every: float, more: str = "") -> None:
+    """The profile's configuration, with checkpoints every so many seconds."""
+    with (folder / "nextflow.config").open("a") as config:
+        config.write(f"includeConfig '{REPO}/conf/slurm.config'\n")
+        config.write("executor.pollInterval = '1 sec'\nexecutor.queueStatInterval = '5 sec'\n")
+        args = f"--steps {STEPS} --batch-size 50 --set n_hidden=32 --checkpoint-every {every}"
+        config.write(f"process {{ withName: INTEGRATE {{ ext.args = '{args}'\n{more}\n}} }}\n")
+
+
+def job_of(task: Path) -> str:
+    """Slurm's number for a task."""
+    jobs = subprocess.run(["squeue", "-h", "-o", "%i %Z"], capture_output=True, text=True, check=True).stdout
+    return next(line.split()[0] for line in jobs.splitlines() if line.split()[1] == str(task))
+
+
+def finished(run: subprocess.Popen[str], folder: Path) -> tuple[str, dict]:
+    """Log of the second attempt and summary of the result, which is whole."""
+    text, _ = run.communicate(timeout=900)
+    assert run.returncode == 0, text
+    assert len(tasks(folder)) == 2
+    history = pd.read_parquet(folder / "out/small/integrate/history.parquet")
+    assert list(history["step"]) == list(range(1, STEPS + 1))
+    assert kept(folder) is None
+    log = (tasks(folder)[1] / ".command.log").read_text()
+    return log, json.loads((folder / "out/small/integrate/metrics.json").read_text())
+
+
+@pytest.mark.parametrize("options", [("--signal=TERM", "--full"), ("--signal=TERM", "--batch"), ()], ids=" ".join)
+def test_a_cancelled_job_goes_on_in_the_retry(folder: Path, options):
+    configure(folder, every=2)
+    run = launch(folder, "run", "main.nf")
+    task = attempt_with_checkpoint(run, folder, 0, 0)
+    before = kept(folder).stat().st_mtime_ns
+    job = job_of(task)
+    header = (task / ".command.run").read_text()
+    assert "#SBATCH --signal=B:USR2@120" in header
+    assert "B:USR2@30" not in header
+    time.sleep(0.5)
+    subprocess.run(["scancel", *options, job], check=True)
+    log, summary = finished(run, folder)
+    assert (task / ".exitcode").read_text() == "143"
+    assert not (task / ".training").exists()
+    assert 0 < summary["resumed_at"][0] < STEPS
+    assert len(summary["resumed_at"]) == 1
+    assert f"Training goes on from step {summary['resumed_at'][0]} of {STEPS}" in log
+    assert before > 0
+
+
+def test_a_job_out_of_time_is_warned_writes_a_checkpoint_and_goes_on(folder: Path):
+    """No checkpoint but the one that the warning brings about."""
+    limits = "time = { task.attempt == 1 ? 1.min : 20.min }\nclusterOptions = '--signal=B:USR2@15'"
+    configure(folder, every=100_000, more=limits)
+    run = launch(folder, "run", "main.nf")
+    log, summary = finished(run, folder)
+    assert (tasks(folder)[0] / ".exitcode").read_text() == "140"
+    assert 0 < summary["resumed_at"][0] < STEPS
+    assert f"Training goes on from step {summary['resumed_at'][0]} of {STEPS}" in log
