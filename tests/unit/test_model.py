@@ -147,6 +147,16 @@ def test_the_result_folder(data, model, tmp_path: Path):
     assert summary["anchors_per_batch"] > 0
 
 
+def test_cells_that_training_never_draws_are_told(data):
+    model = ScModal(steps=2, batch_size=50).fit(data)
+    assert model.training["cells_drawn"]["rna"] == pytest.approx(1 - (1 - 1 / 400) ** 100)
+    assert model.messages == [
+        f"{name} has 400 cells, of which training draws about 22% (2 steps of 50): more --steps or a larger "
+        "--batch-size reach rare kinds of cells."
+        for name in ("rna", "protein")
+    ]
+
+
 def test_links_given_as_a_table_and_order_of_the_chain(data):
     links, _ = build_links(list(data.values()))
     few = links.frame[["feature_a", "feature_b"]].head(10)

@@ -106,6 +106,72 @@ def test_a_run_without_anchors_stops_with_a_mend():
     training.check_health(history_rows(3), get_preset("paper"))
 
 
+def judged(earlier=1.0, preset="default", **latest):
+    """Judge a run of two windows: all ones, but for these values in the second."""
+    history = np.concatenate([history_rows(3, earlier), history_rows(3)])
+    for name, value in latest.items():
+        history[training.CHECK_EVERY :, step.HISTORY_COLUMNS.index(name)] = value
+    training.check_health(history, preset if not isinstance(preset, str) else get_preset(preset))
+
+
+def test_an_exploding_reconstruction_is_told_with_its_best():
+    with pytest.raises(
+        DataError, match=r"blowing up before step 100.* is 15, after 1 at its best\. Try a lower learning"
+    ):
+        judged(loss_autoencoder=15.0)
+    judged(loss_autoencoder=9.0)
+    judged(loss_autoencoder=15.0, earlier=30.0)  # a bad start that got better
+    judged(loss_autoencoder=15.0, preset=get_preset("default", weight_autoencoder=0))
+
+
+def test_a_discriminator_that_has_won_is_told():
+    with pytest.raises(DataError, match=r"do not mix: for the 50 steps before step 100 .*\(loss 0\.003; 1\.39 is full"):
+        judged(loss_discriminator=0.003)
+    once_lost = np.where(np.arange(training.CHECK_EVERY) == 7, 0.2, 0.003)
+    judged(loss_discriminator=once_lost)
+    judged(loss_discriminator=0.003, preset=get_preset("default", weight_gan=0))
+
+
+def test_a_collapsed_latent_space_is_told():
+    with pytest.raises(DataError, match=r"collapsed before step 100: .* one point \(standard deviation 1e-05\)"):
+        judged(latent_spread=1e-5)
+    judged(latent_spread=0.05)
+
+
+def test_what_is_watched_is_what_it_says():
+    """The recorded spread, share of anchored cells and gradient norm against plain evaluations."""
+    inputs, preset = two_data_sets(), get_preset("paper", steps=1, batch_size=40, discriminator_updates=1)
+    history, _, data = run(inputs, preset)
+    row = dict(zip(step.HISTORY_COLUMNS, history[0]))
+    fresh = training.make_state([item.x.shape[1] for item in inputs], preset, 0, CPU)
+    batch = step.draw_batch(data, fresh.generator)
+    z = [encoder(x).detach() for encoder, x in zip(fresh.networks.encoders, batch.x)]
+    spread = min(float(item.numpy().std(0).mean()) for item in z)
+    assert row["latent_spread"] == pytest.approx(spread, rel=1e-4)
+    k = data.n_neighbours[0]
+    similarity = (batch.linked[0][0] @ batch.linked[0][1].T).numpy()
+    of_a = similarity >= np.sort(similarity, 1)[:, [-k]]
+    of_b = similarity >= np.sort(similarity, 0)[[-k], :]
+    mutual = of_a & of_b
+    assert row["anchored_share"] == pytest.approx((mutual.any(0).mean() + mutual.any(1).mean()) / 2, abs=1e-6)
+    loss = step.discriminator_loss(fresh.networks.discriminators[0](z[0]), fresh.networks.discriminators[0](z[1]))
+    loss.backward()
+    squares = sum(float((p.grad**2).sum()) for p in fresh.networks.discriminators.parameters())
+    assert row["grad_norm_discriminator"] == pytest.approx(squares**0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["paper", "default"])
+def test_healthy_runs_are_far_from_every_limit(name):
+    preset = get_preset(name, steps=150, batch_size=60)
+    history, _, _ = run(two_data_sets(), preset)
+    windows = history.reshape(3, training.CHECK_EVERY, -1)
+    column = step.HISTORY_COLUMNS.index
+    assert windows[:, :, column("loss_discriminator")].max(1).min() > 10 * training.WON * training.FULL_MIXING
+    assert windows[:, :, column("latent_spread")].max(1).min() > 10 * training.COLLAPSED
+    reconstruction = windows[:, :, column("loss_autoencoder")].mean(1)
+    assert (reconstruction / np.minimum.accumulate(reconstruction)).max() < 0.2 * training.EXPLOSION
+
+
 def test_divergence_stops_and_names_the_term():
     inputs, preset = two_data_sets(), get_preset("paper", steps=60, batch_size=40)
     inputs[0].x[:] = 1e30
