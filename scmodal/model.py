@@ -275,10 +275,16 @@ class ScModal:
         self._networks = state.networks.requires_grad_(False)
         self.history = pd.DataFrame(history, columns=list(step.HISTORY_COLUMNS))
         self.history.insert(0, "step", np.arange(1, len(history) + 1))
+        steps = len(history)
+        if steps < self.preset.steps:
+            self.messages.append(
+                f"Training ended after {steps:,} of {self.preset.steps:,} steps: the data sets mixed less than before, "
+                "which is how over-training begins (--set unmixing=0 does all steps)."
+            )
         self.training = {
-            "steps": self.preset.steps,
+            "steps": steps,
             "seconds": seconds,
-            "seconds_per_step": seconds / self.preset.steps,
+            "seconds_per_step": seconds / steps,
             "device": str(device) if device.type == "cpu" else f"{device} ({_device_name(device)})",
             "threads": torch.get_num_threads(),
             "resumed_at": keeper.resumed_at if keeper is not None else [],

@@ -51,6 +51,9 @@ class Preset:
     """Coupled L2 penalty on every parameter."""
     discriminator_updates: int = 5
     """Discriminator updates before each update of encoders and generators."""
+    unmixing: float = 0.0
+    """Training ends early once the data sets mix less by this share than at their best, see
+    :func:`scmodal.training.overtrained`; 0 does all steps."""
     clip_norm: float = 5.0
     """Global norm to which the gradients of encoders and generators are clipped."""
 
@@ -96,6 +99,7 @@ PRESETS: dict[str, Preset] = {
         batch_size=300,
         final_learning_rate=1e-5,
         discriminator_updates=2,
+        unmixing=0.2,
         smoothing=0.8,
         input_dropout=0.5,
         dropout_half_width=30.0,

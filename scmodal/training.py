@@ -121,7 +121,7 @@ def train(
     keeper: Keeper | None = None,
     start_from: Checkpoint | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Train to the preset's number of steps.
+    """Train to the preset's number of steps, or until it over-trains.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def train(
 
     Returns
     -------
-    The history (steps x len(HISTORY_COLUMNS), float32) and the seconds spent.
+    The history (steps done x len(HISTORY_COLUMNS), float32) and the seconds spent.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def train(
         start -= start_from.seconds
     advance = make_step(state, data, preset)
     with stop_request() if keeper is not None else contextlib.nullcontext(StopRequest()) as request:
-        while state.step < preset.steps:
+        while state.step < preset.steps and not overtrained(seen[: state.step], preset):
             advance(history[state.step])
             if keeper is not None and request.signal is not None:
                 saved = keeper.save(state, history, time.perf_counter() - start)
@@ -173,10 +173,38 @@ def train(
             if keeper is not None and keeper.due():
                 keeper.save(state, history, time.perf_counter() - start)
     seconds = time.perf_counter() - start
-    if keeper is not None and keeper.in_use and not (start_from is not None and start_from.step == preset.steps):
+    if keeper is not None and keeper.in_use and not (start_from is not None and start_from.step == state.step):
         # what took long is not lost to a disk that is too full for the results
         keeper.save(state, history, seconds)
-    return history.cpu().numpy(), seconds
+    return history[: state.step].cpu().numpy(), seconds
+
+
+UNMIXING_STEPS = 200
+"""Steps over which mixing is averaged before it is compared."""
+
+
+def overtrained(history: np.ndarray, preset: Preset) -> bool:
+    """Whether the data sets have come apart again, which is how a method that sees small data too often shows it.
+
+    Small data are learnt by heart: reconstruction of new cells still improves, but each data set's cells get places
+    of their own, the discriminator learns them, and true partners move away from each other. So the mean loss of the
+    discriminators over the latest :data:`UNMIXING_STEPS` is compared with the best such mean so far.
+
+    Parameters
+    ----------
+    history
+        The history so far (steps done x len(HISTORY_COLUMNS)); judged every :data:`CHECK_EVERY` steps.
+    preset
+        ``unmixing``, the fall that ends training, as a share of the best; 0 never ends it.
+    """
+    step = len(history)
+    if preset.unmixing == 0 or step < 2 * UNMIXING_STEPS or step % CHECK_EVERY:
+        return False
+    loss = history[:, HISTORY_COLUMNS.index("loss_discriminator")].astype(np.float64)
+    chunks = loss.reshape(-1, CHECK_EVERY).mean(1)
+    width = UNMIXING_STEPS // CHECK_EVERY
+    means = np.convolve(chunks, np.full(width, 1 / width), mode="valid")
+    return bool(means[-1] < (1 - preset.unmixing) * means.max())
 
 
 def _stopped(name: str, step: int, steps: int, keeper: Keeper, saved: bool) -> str:

@@ -188,3 +188,27 @@ def test_three_data_sets_use_every_adjacent_pair():
     assert len(state.networks.discriminators) == 2
     assert len(state.networks.encoders) == 3
     assert all(torch.isfinite(p).all() for p in state.networks.parameters())
+
+
+def mixing_history(*levels):
+    """A history whose discriminator loss stays at each level for 200 steps."""
+    rows = np.ones((200 * len(levels), len(step.HISTORY_COLUMNS)), np.float32)
+    rows[:, step.HISTORY_COLUMNS.index("loss_discriminator")] = np.repeat(levels, 200)
+    return rows
+
+
+def test_training_ends_when_the_data_sets_come_apart_again():
+    preset = get_preset("paper", unmixing=0.2)
+    assert training.overtrained(mixing_history(0.6, 1.3, 1.0), preset)
+    assert not training.overtrained(mixing_history(0.6, 1.3, 1.1), preset)
+    assert not training.overtrained(mixing_history(0.6, 0.6), preset)  # has not mixed yet: health is judged elsewhere
+    assert not training.overtrained(mixing_history(0.6, 1.3, 1.0)[:-1], preset)
+    assert not training.overtrained(mixing_history(0.6, 1.3, 1.0), get_preset("paper"))
+
+
+def test_an_early_end_keeps_what_was_done(monkeypatch):
+    monkeypatch.setattr(training, "overtrained", lambda history, preset: len(history) == 50)
+    preset = get_preset("default", steps=100, batch_size=40)
+    history, state, _ = run(two_data_sets(), preset)
+    assert len(history) == state.step == 50
+    assert (history[:, step.HISTORY_COLUMNS.index("loss_autoencoder")] > 0).all()
