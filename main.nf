@@ -40,14 +40,19 @@ workflow {
             log.info("Done in ${workflow.duration}. ${place}")
         }
         else if (!workflow.success) {
-            log.error("Stopped. ${reason(workflow.errorMessage)}")
+            log.error("Stopped. ${reason(workflow.errorMessage ?: workflow.errorReport)}")
         }
     }
 }
 
-// What a failed step said in the end: its list of problems, else its last line.
+// What a failed step said in the end: its list of problems, else (a file that could not be fetched) the cause that
+// Nextflow gives, else its last line.
 def reason(message) {
     def lines = (message ?: 'See .nextflow.log.').readLines().findAll { line -> line.trim() }
     def start = lines.findIndexOf { line -> line.startsWith('Error: ') }
+    def cause = lines.findIndexOf { line -> line.startsWith('Caused by:') }
+    if (start < 0 && cause in (0..<lines.size() - 1)) {
+        return lines[cause + 1].trim()
+    }
     return start < 0 ? lines[-1] : lines.drop(start).join('\n')
 }

@@ -1440,18 +1440,18 @@ def _read_table(path: Path, modality: str, name: str, obs_columns: Collection[st
     obs.index = _text_index(pd.Index(names))
     matrix = np.vstack(parts) if dense else sp.vstack(parts, format="csr")
     adata = AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=pd.Index(features, dtype=object)))
-    in_rows, in_columns, kept_for = "cells", "features", "cell"
+    down, across, annotated = "cells", "features", "cell"
     if first_is_name and _features_in_rows([str(n) for n in names], features):
         adata = AnnData(X=matrix.T if dense else sp.csr_matrix(matrix.T), obs=adata.var, var=adata.obs)
-        in_rows, in_columns, kept_for = "features", "cells", "feature"
+        down, across, annotated = "features", "cells", "feature"
     notes = [
-        f"The table was read with {in_rows} in rows and {in_columns} in columns: {adata.n_obs:,} cells, "
+        f"The table was read with {down} in rows and {across} in columns: {adata.n_obs:,} cells, "
         f"{adata.n_vars:,} features."
     ]
     if not first_is_name:
         notes.append("Its first column is a measurement, not cell names: the cells were numbered.")
     if annotation:
-        notes.append(f"Columns taken as {kept_for} annotation, not as {in_columns}: {some(annotation, 20)}.")
+        notes.append(f"Columns taken as {annotated} annotation, not as {across}: {some(annotation, 20)}.")
     return from_anndata(adata, modality, name, messages=notes)
 
 

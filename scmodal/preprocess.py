@@ -122,7 +122,7 @@ def _source(info: dict[str, Any]) -> str:
 
 
 def _keys(adata: AnnData, info: dict[str, Any], label_key: str | None, batch_key: str | None) -> None:
-    """Check the annotation columns; the batch becomes categorical, a label's gaps are counted."""
+    """Check the annotation columns; the batch becomes categorical, a label's gaps are counted and may not be all."""
     problems = [
         io.missing_key(key, [str(c) for c in adata.obs.columns], what, _source(info))
         for key, what in ((label_key, "label_key"), (batch_key, "batch_key"))
@@ -131,8 +131,15 @@ def _keys(adata: AnnData, info: dict[str, Any], label_key: str | None, batch_key
     if problems:
         raise InputError(problems)
     if label_key:
+        from .transfer import clean_labels
+
         info["label_key"] = label_key
-        gaps = int(adata.obs[label_key].isna().sum())
+        gaps = int((~clean_labels(adata.obs[label_key])[1]).sum())
+        if gaps == adata.n_obs:
+            raise InputError(
+                f"{_source(info)}: no cell has a label in label_key {label_key!r}; name another column of obs (there: "
+                f"{io.some([str(c) for c in adata.obs.columns], 20)}), or leave label_key empty"
+            )
         if gaps:
             info["messages"].append(f"{gaps:,} cells have no label in {label_key!r}.")
     if batch_key:

@@ -42,3 +42,34 @@ def test_two_bad_files_are_both_told(tmp_path: Path) -> None:
     failed = {name: status for name, status in run.trace.items() if name.startswith("PREPROCESS")}
     assert failed == {"PREPROCESS (a rna)": "FAILED", "PREPROCESS (a protein)": "FAILED"}
     assert run.published() == set()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("cp1252", "not a text file in UTF-8; save it as CSV in UTF-8"),
+        ("utf-16", "row 2 (line 3): gone_ä.h5ad: not found"),
+    ],
+)
+def test_sheet_in_another_encoding(tmp_path: Path, encoding: str, said: str) -> None:
+    """The workflow reads the sheet before `scmodal validate` does and must leave the word to it."""
+    shutil.copy(TESTDATA / "rna.h5ad", tmp_path / "rna.h5ad")
+    text = "sample,modality,path\na,rna,rna.h5ad\na,protein,gone_ä.h5ad\n"
+    (tmp_path / "sheet.csv").write_bytes(text.encode(encoding))
+    run = pipeline(tmp_path, "--input", "sheet.csv")
+    assert run.code != 0
+    assert said in run.text
+    assert run.trace == {"VALIDATE (samplesheet)": "FAILED"}
+    assert "rna.h5ad: not found" not in run.text
+    assert run.published() == set()
+
+
+def test_file_that_cannot_be_fetched(tmp_path: Path) -> None:
+    shutil.copy(TESTDATA / "rna.h5ad", tmp_path / "rna.h5ad")
+    (tmp_path / "sheet.csv").write_text(
+        "sample,modality,path\na,rna,rna.h5ad\na,protein,https://localhost:9/protein.h5ad\n"
+    )
+    run = pipeline(tmp_path, "--input", "sheet.csv")
+    assert run.code != 0
+    assert "Stopped. Can't stage file https://localhost:9/protein.h5ad" in run.text
+    assert run.published() == set()

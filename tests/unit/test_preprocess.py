@@ -176,6 +176,15 @@ def test_keys_that_are_not_there() -> None:
         preprocess.rna(simulated(), n_top_genes=0)
 
 
+def test_labels_with_gaps_are_counted_and_a_column_of_gaps_is_refused() -> None:
+    adata = simulated()
+    adata.obs["label"] = pd.Series(["T"] * 117 + [None, "nan", ""], index=adata.obs_names, dtype=object)
+    assert "3 cells have no label in 'label'." in preprocess.rna(adata, label_key="label").uns["scmodal"]["messages"]
+    adata.obs["label"] = np.nan
+    with pytest.raises(InputError, match=r"no cell has a label in label_key 'label'.*there: .*'batch'"):
+        preprocess.protein(adata, label_key="label")
+
+
 def test_sparse_stays_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     """No dense copy of the matrix is made on the way."""
 

@@ -32,15 +32,27 @@ def stagedFiles(sheet) {
 // Row number -> what the column `path` says. Rows are counted as `scmodal validate` does: blank ones are not. What is
 // wrong with the sheet is for VALIDATE to tell.
 def pathColumn(sheet) {
-    def first = sheet.readLines().find { line -> line.trim() } ?: ''
+    def charset = charsetOf(sheet)
+    def first = sheet.readLines(charset).find { line -> line.trim() } ?: ''
     def separator = [',', '\t', ';'].max { character -> first.count(character) }
-    def lines = sheet.size() ? sheet.splitCsv(sep: separator, quote: '"', strip: true) : []
+    def lines = sheet.size() ? sheet.splitCsv(sep: separator, quote: '"', strip: true, charset: charset) : []
     def rows = lines.findAll { fields -> fields.any { field -> field?.trim() } }
     if (!rows) {
         return [:]
     }
     def column = rows[0].findIndexOf { name -> name?.replace('\uFEFF', '')?.trim()?.toLowerCase() == 'path' }
     return column < 0 ? [:] : rows.withIndex().drop(1).collectEntries { fields, row -> [row, fields[column]?.trim()] }.findAll { _row, path -> path }
+}
+
+// Encoding in which to read the sheet: those that `scmodal validate` reads, else one in which every byte is a letter, so
+// that it is VALIDATE that says what is wrong.
+def charsetOf(sheet) {
+    def bytes = sheet.bytes
+    def start = (bytes as List).take(2).collect { value -> value & 0xFF }
+    if (start in [[0xFF, 0xFE], [0xFE, 0xFF]]) {
+        return 'UTF-16'
+    }
+    return new String(bytes, 'UTF-8').contains('\uFFFD') ? 'ISO-8859-1' : 'UTF-8'
 }
 
 // A path relative to the samplesheet's folder, else to the launch folder; null if there is no such file here.
