@@ -26,8 +26,8 @@ def nearest_neighbours(
 
     Exact where there are fewer than :data:`EXACT_BELOW` points or no more than :data:`EXACT_PAIRS` pairs of a query and
     a point. Above, nearest-neighbour descent (pynndescent) in single precision: at least .98 of the neighbours are the
-    true ones, and the same seed gives the same result. The few queries for which it finds less than k points are
-    searched exactly.
+    true ones, and the same seed and number of threads give the same result. The few queries for which it finds less
+    than k points are searched exactly.
 
     Parameters
     ----------
