@@ -33,11 +33,14 @@ sys.path.insert(0, {str(REPO)!r})
 from scmodal import cli
 if "integrate" in sys.argv:
     from scmodal import training
-    step = training.train_step
-    def slow(*values):
-        step(*values)
-        time.sleep(0.2)
-    training.train_step = slow
+    make_step = training.make_step
+    def make_slow(*values):
+        step = make_step(*values)
+        def slow(record):
+            step(record)
+            time.sleep(0.2)
+        return slow
+    training.make_step = make_slow
 cli.main()
 """
 

@@ -114,18 +114,23 @@ def test_killed_at_random_steps_several_times_the_result_is_the_same(tmp_path: P
 @pytest.mark.parametrize("stop_at", [1, 49, 50, 77])
 def test_stopped_between_any_two_steps(tmp_path: Path, monkeypatch, expected, stop_at):
     """Before, at and after a look at the losses; the optimisers' state after the first step only."""
-    step = training.train_step
+    make_step = training.make_step
 
-    def stopping(state, *rest):
-        step(state, *rest)
-        if state.step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def make_stopping(state, *rest):
+        step = make_step(state, *rest)
+
+        def stopping(record):
+            step(record)
+            if state.step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return stopping
 
     path = tmp_path / "c.safetensors"
-    monkeypatch.setattr(training, "train_step", stopping)
+    monkeypatch.setattr(training, "make_step", make_stopping)
     with pytest.raises(Interrupted, match=f"Stopped by SIGTERM after step {stop_at} of {STEPS}.*--resume goes on"):
         train(keeper_of(path, every=1e9))
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(training, "make_step", make_step)
     said: list[str] = []
     assert_same(train(keeper_of(path, 1e9, said)), expected)
     assert said == [f"Training goes on from step {stop_at} of {STEPS} (checkpoint {path})."]
@@ -156,15 +161,20 @@ def command_process(options: list[str], log: Path, pause: float) -> None:
     os.dup2(descriptor, 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    step = training.train_step
+    make_step = training.make_step
 
-    def slow(*values: object) -> None:
-        step(*values)
-        if pause:
-            (log.parent / "stepping").touch()
-            time.sleep(pause)
+    def make_slow(*values):
+        step = make_step(*values)
 
-    training.train_step = slow
+        def slow(record):
+            step(record)
+            if pause:
+                (log.parent / "stepping").touch()
+                time.sleep(pause)
+
+        return slow
+
+    training.make_step = make_slow
     cli.main(options)
 
 
