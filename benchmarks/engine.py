@@ -60,6 +60,10 @@ def dense(problem: Problem) -> list[Any]:
 
 def our_steps(preset_name: str, problem: Problem) -> Callable[[int], None]:
     """Steps of the engine."""
+    from scmodal.allocator import keep_large_buffers
+
+    keep_large_buffers()  # as the command does
+
     import torch
 
     from scmodal import step, training

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scmodal.precision import linear
+
 
 def discriminator_loss(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     """Cross-entropy of telling the first data set (label 1) from the second; 2 ln 2 at full mixing.
@@ -21,7 +23,7 @@ def discriminator_loss(logits_a: Tensor, logits_b: Tensor) -> Tensor:
 def squared_distances(x: Tensor) -> Tensor:
     """Squared Euclidean distances between the rows of `x`: batch x batch, by the Gram matrix, exact zero diagonal."""
     norms = (x * x).sum(1)
-    distances = torch.addmm(norms[:, None] + norms[None, :], x, x.T, alpha=-2.0).clamp_min(0.0)
+    distances = torch.add(norms[:, None] + norms[None, :], linear(x, x), alpha=-2.0).clamp_min(0.0)
     return distances * (1.0 - torch.eye(len(x), device=x.device, dtype=x.dtype))
 
 

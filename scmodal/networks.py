@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scmodal.precision import linear
 from scmodal.presets import Preset, pairs_of
+
+
+def apply(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer, see :func:`scmodal.precision.linear`."""
+    return linear(x, layer.weight, layer.bias)
 
 
 class TwoLayer(nn.Module):
@@ -40,10 +46,10 @@ class TwoLayer(nn.Module):
             Share of each batch in each row (rows x n_batches, or n_batches for all rows alike): one-hot, or the
             composition of the data set for a cell that comes from elsewhere. Without it, no batch is added.
         """
-        hidden = self.first(x)
+        hidden = apply(self.first, x)
         if self.batch is not None and batch is not None:
             hidden = hidden + batch @ self.batch
-        return self.second(F.relu(hidden))
+        return apply(self.second, F.relu(hidden))
 
 
 class Discriminator(nn.Module):
@@ -58,7 +64,7 @@ class Discriminator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits (batch,) that latents `z` (batch x n_latent) come from the pair's first data set."""
-        h = F.relu(self.second(F.relu(self.first(z))))
+        h = F.relu(apply(self.second, F.relu(apply(self.first, z))))
         return self.third(h).squeeze(-1).clamp(-self.clamp, self.clamp)
 
 
@@ -101,12 +107,12 @@ def latent_cycle(generator: TwoLayer, encoder: TwoLayer, z: Tensor, batch: Tenso
     The generator's last and the encoder's first layer are both linear, so their product (n_hidden x n_hidden) is all
     that is needed; at 3,000 columns and 500 cells this halves the work and never makes the batch x columns matrix.
     """
-    weight = encoder.first.weight @ generator.second.weight
+    weight = linear(encoder.first.weight, generator.second.weight.T)
     bias = torch.addmv(encoder.first.bias, encoder.first.weight, generator.second.bias)
-    hidden = generator.first(z)
+    hidden = apply(generator.first, z)
     if generator.batch is not None and batch is not None:
         hidden = hidden + batch @ generator.batch
-    back = F.linear(F.relu(hidden), weight, bias)
+    back = linear(F.relu(hidden), weight, bias)
     if encoder.batch is not None and batch is not None:
         back = back + batch @ encoder.batch
-    return encoder.second(F.relu(back))
+    return apply(encoder.second, F.relu(back))

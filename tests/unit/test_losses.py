@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmodal import losses, step, training
+from scmodal import losses, precision, step, training
 from scmodal.anchors import mutual_neighbours, unit_rows
 from scmodal.networks import Discriminator, Networks, TwoLayer, latent_cycle
 from scmodal.presets import get_preset
@@ -217,3 +217,25 @@ def test_mutual_neighbours_against_sets():
     actual = mutual_neighbours(unit_rows(a), unit_rows(b), 6, 6)
     assert torch.equal(actual, plain_mutual(a, b, 6))
     assert 0 < int(actual.sum()) <= 6 * 20
+
+
+@pytest.mark.parametrize("shape", [(50, 30, 20), (40, 1500, 24), (40, 24, 1500)])
+def test_products_of_either_library_are_the_same(monkeypatch, shape):
+    n, k, m = shape
+    rng = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*s, generator=rng) for s in ((n, k), (m, k), (m,)))
+    found = []
+    for library in (True, False):
+        if library and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            pytest.skip("this torch has no oneDNN")
+        monkeypatch.setattr(precision, "onednn_is_faster", lambda library=library: library)
+        inputs = [item.clone().requires_grad_() for item in (x, weight, bias)]
+        y = precision.linear(*inputs)
+        gradients = torch.autograd.grad((y * y).sum(), inputs)
+        # the fused optimisers take a gradient by its place in memory
+        assert all(gradient.is_contiguous() for gradient in gradients)
+        turned = precision.linear(x, inputs[1].T.contiguous().T)
+        close(turned.detach(), y.detach())
+        found.append([y.detach(), *gradients])
+    for ours, theirs in zip(*found):
+        close(ours, theirs)
