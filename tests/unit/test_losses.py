@@ -234,7 +234,7 @@ def test_products_of_either_library_are_the_same(monkeypatch, shape):
         gradients = torch.autograd.grad((y * y).sum(), inputs)
         # the fused optimisers take a gradient by its place in memory
         assert all(gradient.is_contiguous() for gradient in gradients)
-        turned = precision.linear(x, inputs[1].T.contiguous().T)
+        turned = precision.linear(x, inputs[1].T.contiguous().T, bias)
         close(turned.detach(), y.detach())
         found.append([y.detach(), *gradients])
     for ours, theirs in zip(*found):
