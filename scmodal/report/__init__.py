@@ -94,6 +94,7 @@ def build_report(
     seeds = [str(r.seed) for r in data.runs if r.seed is not None]
     facts = [
         f"preset {preset['name']}" if isinstance(preset, Mapping) and preset.get("name") else "",
+        f"topology {data.topology}" if len(data.modalities) > 2 else "",
         f"seed{'s' if len(seeds) > 1 else ''} {join_words(seeds)}" if seeds else "",
         f"scmodal {data.runs[0].model.get('scmodal_version') or __version__}",
         date or Date.today().isoformat(),

@@ -46,8 +46,10 @@ def imputation_section(data: ReportData) -> Section:
         figures += found
         sentences += [said] if said else []
     lead = (
-        "What one modality would have measured in the cells of another, as the model sees it, in log-normalised units."
+        "What one modality would have measured in the cells of another, as the model sees it, in log-normalised units"
     )
+    cytometry = any(target == "cytometry" for _, target in data.imputed)
+    lead += " (cytometry: the arcsinh units of its prepared file)." if cytometry else "."
     return Section("imputation", title, " ".join([lead, *sentences]), figures)
 
 
@@ -206,7 +208,7 @@ def _unpaired(data: ReportData, direction: Direction) -> tuple[list[Figure], str
             chosen[i],
             histogram(
                 [("measured", measured[:, i], colours["measured"]), ("imputed", imputed[:, i], colours["imputed"])],
-                x_label="log-normalised value",
+                x_label="arcsinh value" if modality.name == "cytometry" else "log-normalised value",
                 describe=f"Distribution of measured and imputed {chosen[i]}",
             ),
             "",

@@ -69,6 +69,8 @@ def key_numbers(data: ReportData) -> list[KeyNumber]:
         ratio = _plain([(e.get("matching_distance") or {}).get(key) for e in data.evaluations])
         if ratio:
             note += f"; matching distance {np.mean(ratio):.2f} (1 chance)"
+        if not {tuple(key.split("|")), tuple(reversed(key.split("|")))} & set(data.matched):
+            note += "; matched through another modality only"
         found.append(KeyNumber(f"foscttm_{_flat(key)}", f"FOSCTTM{_of(data, key)}", _plain(values), note, 3))
     for direction, entries in _collect(data.evaluations, "imputation").items():
         source, target = direction.split("_to_")

@@ -107,6 +107,8 @@ def methods_text(data: ReportData) -> str:
     counted = [m.title for m in data.modalities if m.name != "cytometry"]
     if counted:
         sentences.append(f"{capital(join_words(counted))} counts {_FROM_COUNTS}.")
+    if any(m.name == "cytometry" for m in data.modalities):
+        sentences.append("Cytometry values were used on the arcsinh scale and scaled.")
     settings = []
     if preset.get("name"):
         settings.append(f"preset “{preset['name']}”")
@@ -117,7 +119,7 @@ def methods_text(data: ReportData) -> str:
     if all(isinstance(b, int) for b in batches):
         settings.append(f"minibatches of {' and '.join(f'{b:,}' for b in batches)} cells per modality")
     sentences.append(
-        "Encoders and generators of each modality and an adversarial discriminator were trained"
+        f"Encoders and generators of each modality and {_discriminators(data)} were trained"
         f" ({', '.join(settings)}) towards a shared latent space of {data.modalities[0].z.shape[1]} dimensions"
         + (f", guided by mutual nearest neighbours in {n_links:,} linked feature pairs" if n_links else "")
         + ", a latent cycle, and the similarity of cells within each modality."
@@ -141,6 +143,14 @@ def methods_text(data: ReportData) -> str:
             " and both directions; the pairing was not used in training."
         )
     return " ".join(sentences)
+
+
+def _discriminators(data: ReportData) -> str:
+    """How many discriminators, and of what where there are several pairs."""
+    if len(data.matched) < 2:
+        return "an adversarial discriminator"
+    pairs = [" with ".join(MODALITY_TITLES.get(name, name) for name in pair) for pair in data.matched]
+    return f"an adversarial discriminator of each matched pair ({join_words(pairs)})"
 
 
 def _settings(values: Mapping[str, Any]) -> Markup:

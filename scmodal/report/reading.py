@@ -125,10 +125,21 @@ class ReportData:
         return any(e.get("paired") for e in self.evaluations)
 
     @property
+    def topology(self) -> str:
+        """Topology of the first run; a result that names none is a chain."""
+        preset: Mapping[str, Any] = self.runs[0].model.get("preset") or {}
+        return str(preset.get("topology", "chain"))
+
+    @property
+    def matched(self) -> list[Direction]:
+        """Pairs of modalities that the first run matched with each other."""
+        names = [m.name for m in self.modalities]
+        return [(names[i], names[j]) for i, j in pairs_of(self.topology, len(names))]
+
+    @property
     def n_pairs_of_modalities(self) -> int:
-        """Number of pairs of modalities that the first run matched with each other."""
-        preset = self.runs[0].model.get("preset") or {}
-        return max(1, len(pairs_of(preset.get("topology", "chain"), len(self.modalities))))
+        """Number of these pairs, over which the losses are summed."""
+        return max(1, len(self.matched))
 
     def labels(self, modality: Modality) -> np.ndarray | None:
         """Known label of every cell, empty text where a cell has none; None where no cell has one.
@@ -215,15 +226,16 @@ def read_report_data(
     unknown = [p for p, d in directions.items() if not set(d) <= known]
     if unknown:
         raise InputError([f"{p}: the integration has only the modalities {', '.join(sorted(known))}" for p in unknown])
-    # In the order of the chain, as everywhere else on the page; the files come in that of their names.
-    place = {m.name: i for i, m in enumerate(data.modalities)}
+    order = [m.name for m in data.modalities]
 
-    def in_chain(paths: Sequence[str | Path]) -> list[str | Path]:
-        return sorted(paths, key=lambda path: [place[name] for name in directions[str(path)]])
+    def place(path: str | Path) -> tuple[list[int], int]:
+        """Both directions of a pair beside each other, in the order of the modalities."""
+        at = [order.index(name) for name in directions[str(path)]]
+        return sorted(at), at[0]
 
-    for path in in_chain(transfers):
+    for path in sorted(transfers, key=place):
         data.transfers.setdefault(directions[str(path)], _read_labels(Path(path)))
-    for path in in_chain(imputed):
+    for path in sorted(imputed, key=place):
         data.imputed.setdefault(directions[str(path)], Path(path))
     return data
 

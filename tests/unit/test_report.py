@@ -582,7 +582,8 @@ def test_chain_of_three_modalities(tmp_path: Path) -> None:
     three = mudata.MuData({**mdata.mod, "atac": mdata.mod["rna"].copy()})
     three.uns["scmodal"] = {"modalities": ["protein", "rna", "atac"]}
     write_h5mu(three, given.runs[0] / "integrated.h5mu")
-    write_json({"foscttm": {"protein|rna": 0.1, "rna|atac": 0.2}, "paired": True}, given.evaluations[0])
+    pairs = {"protein|rna": 0.1, "rna|atac": 0.2, "protein|atac": 0.3}
+    write_json({"foscttm": pairs, "paired": True}, given.evaluations[0])
     html = given.build(tmp_path / "pbmc.html")
     text = Page(html).text
     assert "protein + RNA + ATAC, 60 + 60 + 60 cells" in text
@@ -590,6 +591,7 @@ def test_chain_of_three_modalities(tmp_path: Path) -> None:
     assert "FOSCTTM RNA – ATAC" in text
     assert island(html, "latent")["groups"]["modality"]["names"] == ["protein", "RNA", "ATAC"]
     assert "fully mixed: 2 × 2 ln 2" in text
+    assert text.count("matched through another modality only") == 1
     # Losses are summed over pairs: with two pairs full mixing is at twice 2 ln 2.
     assert "the discriminator’s loss is 46 % of that of full mixing" in text
 
@@ -608,7 +610,28 @@ def test_three_modalities_of_which_every_two_were_matched(tmp_path: Path) -> Non
         {"feature_a": f"a{i}", "feature_b": f"b{i}", "modality_a": a, "modality_b": b} for i, (a, b) in enumerate(pairs)
     ]
     write_json(model, path)
+    # given in the order of their names; read in that of the modalities
+    ways = [
+        ("cytometry", "protein"),
+        ("cytometry", "rna"),
+        ("protein", "rna"),
+        ("rna", "cytometry"),
+        ("rna", "protein"),
+    ]
+    for a, b in ways:
+        write_tsv(
+            pd.DataFrame({"cell": three.mod[b].obs_names, "label": TYPES[0], "confidence": 1.0}),
+            tmp_path / f"x.{a}_to_{b}.labels.tsv",
+        )
+    given.transfers = [tmp_path / f"x.{a}_to_{b}.labels.tsv" for a, b in ways]
     text = Page(given.build(tmp_path / "pbmc.html")).text
+    assert "topology all" in text
+    titles = ("RNA → protein:", "protein → RNA:", "RNA → cytometry:", "cytometry → RNA:", "cytometry → protein:")
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    assert "of each matched pair (RNA with protein, RNA with cytometry and protein with cytometry)" in text
+    assert "matched through another modality only" not in text
+    assert "Cytometry values were used on the arcsinh scale" in text
     assert "fully mixed: 3 × 2 ln 2" in text
     assert "the discriminator’s loss is 31 % of that of full mixing" in text
     assert "16 links" in text
