@@ -276,10 +276,11 @@ def evaluate(
         Plain Python values, ready for JSON: `sample` (None), `n_cells`, `paired`, `n_pairs` (cell names that are
         in more than one modality, or None), `seed`, `foscttm`, `matching_distance`, `label_transfer`, `imputation`,
         `neighbour_mixing`. Pairs of modalities are ``"rna|protein"``, directions ``"rna_to_protein"``. What needs
-        pairs, labels or a model is absent without them. `label_transfer` also counts the query cells left out for
-        want of a label (`n_unlabelled`), and `imputation` the features left out because the imputed or the measured
-        values are constant (`n_constant`). Where two modalities share more than 50,000 cells, `n_queries` says for
-        how many of them FOSCTTM and matching distance were taken (see :func:`query_cells`).
+        pairs, labels (some of the same name on both sides) or a model is absent without them. `label_transfer` also
+        counts the query cells left out for want of a label (`n_unlabelled`), and `imputation` the features left out
+        because the imputed or the measured values are constant (`n_constant`). Where two modalities share more than
+        50,000 cells, `n_queries` says for how many of them FOSCTTM and matching distance were taken (see
+        :func:`query_cells`).
 
     Raises
     ------
@@ -421,12 +422,13 @@ def _transfer_scores(
     source: str,
     target: str,
 ) -> dict[str, Any] | None:
-    """Scores of one direction over the labelled cells of both sides; None if a side has none."""
+    """Scores of one direction over the labelled cells of both sides; None if no label is on both."""
     if source not in labels or target not in labels:
         return None
     key, ref_labels, ref_present = labels[source]
     _, query_labels, query_present = labels[target]
-    if not ref_present.any() or not query_present.any():
+    # Where the sides name their labels differently (clusters here, cell types there), right and wrong have no meaning.
+    if not set(ref_labels[ref_present]) & set(query_labels[query_present]):
         return None
     scores: dict[str, Any] = dict(
         label_transfer(

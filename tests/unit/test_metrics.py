@@ -339,6 +339,12 @@ def test_evaluate_leaves_cells_without_a_label_out_and_counts_them() -> None:
     assert "label_transfer" not in metrics.evaluate(mdata, paired=False)
 
 
+def test_evaluate_does_not_score_labels_that_are_named_differently() -> None:
+    mdata = integrated()
+    mdata.mod["protein"].obs["celltype"] = "cluster " + mdata.mod["protein"].obs["celltype"].astype(str)
+    assert "label_transfer" not in metrics.evaluate(mdata, paired=False)
+
+
 def test_evaluate_takes_missing_labels_from_partners_only_if_paired() -> None:
     mdata = integrated()
     protein = mdata.mod["protein"]
