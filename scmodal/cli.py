@@ -297,10 +297,12 @@ def integrate(
     from scmodal.model import ScModal, pick_device
     from scmodal.results import write_run
 
-    output = Path(os.path.abspath(output))
-    checkpoint = checkpoint or output.with_name(f"{output.name}.checkpoint.safetensors")
+    if checkpoint is None:
+        whole = Path(os.path.abspath(output))  # also where the folder is given as `.`
+        checkpoint = whole.with_name(f"{whole.name}.checkpoint.safetensors")
     check_writable(output if output.exists() else output.parent)
-    check_writable(checkpoint.parent)
+    if resume != "auto":  # there, a place that takes no checkpoint is only told
+        check_writable(checkpoint.parent)
     pick_device(device)
     adatas = [read_prepared(path) for path in inputs]
     links = LinkTable.read(links_path) if links_path is not None else None

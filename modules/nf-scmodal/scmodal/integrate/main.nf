@@ -34,10 +34,14 @@ process INTEGRATE {
 
     touch .training
     trap 'rm -f .training' EXIT
-    trap : TERM # the shell waits for the command, which got the signal too
 
     scmodal integrate ${inputs} ${table} --output ${prefix} --seed ${meta.seed ?: 0} --device ${device} --threads ${task.cpus} \\
-        --checkpoint '${checkpoint}' --resume-or-restart ${args}
+        --checkpoint '${checkpoint}' --resume-or-restart ${args} &
+
+    # The shell hands a stop on (a container's reaches nothing but the shell) and waits until the checkpoint is written.
+    trap 'kill -TERM \$! 2> /dev/null || true' TERM
+    while wait \$! && status=0 || status=\$?; kill -0 \$! 2> /dev/null; do :; done
+    [ \$status -eq 0 ] || exit \$status
     """
 
     stub:
