@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 LATENT_KEY = "X_scmodal"
-ENCODE_CHUNK = 8192
+ENCODE_CHUNK = 2048
 N_QUANTILES = 201
 
 Data: TypeAlias = MuData | Mapping[str, AnnData] | Sequence[AnnData]
@@ -205,6 +205,8 @@ class ScModal:
         from scmodal import step, training
 
         training_data = training.make_data(inputs, self.preset, device)
+        for item in inputs:
+            item.linked.clear()  # the training data have them, at unit length
         self.messages = list(training_data.messages)
         state = training.make_state([item.x.shape[1] for item in inputs], self.preset, self.seed, device)
         history, seconds = training.train(state, training_data, self.preset, progress)
