@@ -225,7 +225,9 @@ class ScModal:
             "batch_sizes": {item.modality: min(self.preset.batch_size, len(item.x)) for item in inputs},
         }
         self.latents = {
-            item.modality: self._encode((part for _, part in row_chunks(item.x, ENCODE_CHUNK)), item.modality)
+            item.modality: self._encode(
+                (part for _, part in row_chunks(item.x, ENCODE_CHUNK)), len(item.x), item.modality
+            )
             for item in inputs
         }
         self._learn_cycle_errors(inputs)
@@ -261,12 +263,12 @@ class ScModal:
             if modality not in self.latents:
                 raise InputError("a loaded model does not keep its training cells: give the data set to embed")
             return self.latents[modality]
-        return self._encode(self.recipes[modality].chunks(adata, ENCODE_CHUNK), modality)
+        return self._encode(self.recipes[modality].chunks(adata, ENCODE_CHUNK), adata.n_obs, modality)
 
     def embed_chunks(self, adata: AnnData, modality: str, size: int) -> Iterator[NDArray[np.float32]]:
         """Latent coordinates of the cells of a prepared data set, `size` cells at a time."""
         for part in self.recipes[self.known_modality(modality)].chunks(adata, size):
-            yield self._encode([part], modality)
+            yield self._encode([part], len(part), modality)
 
     def scaled(self, adata: AnnData, modality: str | None = None) -> tuple[NDArray[np.float32], list[str]]:
         """Measured values in the model's scaled units.
@@ -319,7 +321,8 @@ class ScModal:
         """Features of `target` at latent positions `z` (cells x n_latent)."""
         target = self.known_modality(target)
         recipe = self.recipes[target]
-        scaled = self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)))
+        scaled = np.empty((len(z), len(recipe.columns)), np.float32)
+        self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)), scaled)
         return Decoded(
             log_normalised=recipe.per_feature(recipe.unscale(scaled)),
             scaled=recipe.per_feature(scaled),
@@ -358,18 +361,28 @@ class ScModal:
             parts.append((back - part).norm(dim=1).cpu().numpy())
         return np.concatenate(parts)
 
-    def _encode(self, chunks: Iterable[NDArray[np.float32]], modality: str) -> NDArray[np.float32]:
-        return self._apply("encoders", modality, chunks)
+    def _encode(self, chunks: Iterable[NDArray[np.float32]], n: int, modality: str) -> NDArray[np.float32]:
+        out = np.empty((n, self.preset.n_latent), np.float32)
+        return self._apply("encoders", modality, chunks, out)
 
-    def _apply(self, kind: str, modality: str, chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Run one network over chunks of rows."""
+    def _apply(
+        self, kind: str, modality: str, chunks: Iterable[NDArray[np.float32]], out: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Run one network over chunks of rows and put the results into `out`.
+
+        Results are not collected piece by piece: small pieces kept between large chunks that come and go would keep
+        the freed memory from being used again.
+        """
         import torch
 
         network = getattr(self._fitted(), kind)[self.modalities.index(modality)]
         device = next(network.parameters()).device
+        start = 0
         with torch.inference_mode():
-            parts = [network(torch.as_tensor(part, device=device)).cpu().numpy() for part in chunks]
-        return np.concatenate(parts)
+            for part in chunks:
+                out[start : start + len(part)] = network(torch.as_tensor(part, device=device)).cpu().numpy()
+                start += len(part)
+        return out
 
     def _fitted(self) -> Networks:
         if self._networks is None:
