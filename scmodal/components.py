@@ -10,7 +10,7 @@ from scmodal.rows import Rows, row_chunks, take_rows
 PCA_CELLS = 20_000
 """Cells that principal components are found on; a larger data set gives as many, drawn at random."""
 
-_CHUNK = 8192
+_CHUNK = 2048
 
 
 def principal_components(x: Rows, n_components: int) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 LATENT_KEY = "X_scmodal"
-ENCODE_CHUNK = 8192
+ENCODE_CHUNK = 2048
 N_QUANTILES = 201
 
 Data: TypeAlias = MuData | Mapping[str, AnnData] | Sequence[AnnData]
@@ -260,6 +260,8 @@ class ScModal:
         from scmodal import step, training
 
         training_data = training.make_data(inputs, self.preset, device)
+        for item in inputs:
+            item.linked.clear()  # the training data have them, at unit length
         self.messages += training_data.messages
         self.batches = {item.modality: item.batches for item in inputs}
         drawn = _share_drawn(inputs, self.preset)
@@ -295,7 +297,7 @@ class ScModal:
         }
         self.latents = {
             item.modality: self._encode(
-                (part for _, part in row_chunks(item.x, ENCODE_CHUNK)), item.modality, item.told
+                (part for _, part in row_chunks(item.x, ENCODE_CHUNK)), len(item.x), item.modality, item.told
             )
             for item in inputs
         }
@@ -342,14 +344,17 @@ class ScModal:
 
         from scmodal.embed import new_cells
 
-        return np.concatenate(list(self.embed_chunks(new_cells(adata, modality), modality, ENCODE_CHUNK)))
+        adata = new_cells(adata, modality)
+        chunks = self.recipes[modality].chunks(adata, ENCODE_CHUNK)
+        return self._encode(chunks, adata.n_obs, modality, self._told(adata, modality))
 
     def embed_chunks(self, adata: AnnData, modality: str, size: int) -> Iterator[NDArray[np.float32]]:
         """Latent coordinates of the cells of a prepared data set, `size` cells at a time."""
         modality = self.known_modality(modality)
         told, start = self._told(adata, modality), 0
         for part in self.recipes[modality].chunks(adata, size):
-            yield self._encode([part], modality, None if told is None else told[start : start + len(part)])
+            own = None if told is None else told[start : start + len(part)]
+            yield self._encode([part], len(part), modality, own)
             start += len(part)
 
     def scaled(self, adata: AnnData, modality: str | None = None) -> tuple[NDArray[np.float32], list[str]]:
@@ -405,7 +410,8 @@ class ScModal:
         recipe = self.recipes[target]
         batches = self.batches.get(target)  # an imputed cell is of no batch of the target: of the average one
         shares = None if batches is None else batches.shares
-        scaled = self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)), shares)
+        scaled = np.empty((len(z), len(recipe.columns)), np.float32)
+        self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)), scaled, shares)
         return Decoded(
             log_normalised=recipe.per_feature(recipe.unscale(scaled)),
             scaled=recipe.per_feature(scaled),
@@ -457,26 +463,37 @@ class ScModal:
         return None if batches is None else batches.rows(adata)
 
     def _encode(
-        self, chunks: Iterable[NDArray[np.float32]], modality: str, told: NDArray[np.float32] | None
+        self, chunks: Iterable[NDArray[np.float32]], n: int, modality: str, told: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
-        return self._apply("encoders", modality, chunks, told)
+        out = np.empty((n, self.preset.n_latent), np.float32)
+        return self._apply("encoders", modality, chunks, out, told)
 
     def _apply(
-        self, kind: str, modality: str, chunks: Iterable[NDArray[np.float32]], told: NDArray[np.float32] | None
+        self,
+        kind: str,
+        modality: str,
+        chunks: Iterable[NDArray[np.float32]],
+        out: NDArray[np.float32],
+        told: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
-        """Run one network over chunks of rows; `told`: batch shares of each row, or one vector for all."""
+        """Run one network over chunks of rows and put the results into `out`.
+
+        `told` holds the batch shares of each row, or one vector for all. Results are not collected piece by piece:
+        small pieces kept between large chunks that come and go would keep the freed memory from being used again.
+        """
         import torch
 
         network = getattr(self._fitted(), kind)[self.modalities.index(modality)]
         device = next(network.parameters()).device
-        parts, start = [], 0
+        start = 0
         with torch.inference_mode():
             for part in chunks:
-                own = told[start : start + len(part)] if told is not None and told.ndim == 2 else told
+                rows = slice(start, start + len(part))
+                own = told[rows] if told is not None and told.ndim == 2 else told
                 batch = None if own is None else torch.as_tensor(own, device=device)
-                parts.append(network(torch.as_tensor(part, device=device), batch).cpu().numpy())
+                out[rows] = network(torch.as_tensor(part, device=device), batch).cpu().numpy()
                 start += len(part)
-        return np.concatenate(parts)
+        return out
 
     def _fitted(self) -> Networks:
         if self._networks is None:

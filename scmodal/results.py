@@ -40,16 +40,20 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
     Returns
     -------
     MuData; each modality with ``obsm["X_scmodal"]``, ``var["linked"]`` (has a link that was used) and ``var["used"]``
-    (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices that are
-    still in their file are left out.
+    (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices are those of
+    `adatas`, not copies; those that are still in their file are left out.
     """
     modalities = {}
     for name, adata in zip(model.modalities, adatas):
         recipe = model.recipes[name]
-        if _stored(adata):
-            copy = AnnData(obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm), uns=dict(adata.uns))
-        else:
-            copy = adata.copy()
+        copy = AnnData(
+            X=None if is_on_disk(adata.X) else adata.X,
+            layers={key: layer for key, layer in adata.layers.items() if not is_on_disk(layer)},
+            obs=adata.obs.copy(),
+            var=adata.var.copy(),
+            obsm=dict(adata.obsm),
+            uns=dict(adata.uns),
+        )
         copy.obsm[LATENT_KEY] = model.embed(modality=name)
         copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
         copy.var["used"] = copy.var_names.isin(recipe.features)
