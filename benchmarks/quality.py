@@ -40,12 +40,13 @@ class Setting:
 
     data_set: str
     preset: str
-    changes: dict[str, int]
+    changes: dict[str, Any]
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """Name under which it is selected and stored."""
-        return f"{self.data_set}:{self.preset}"
+        return f"{self.data_set}:{self.preset}{'-' if self.variant else ''}{self.variant}"
 
 
 DATA_SETS = {
@@ -60,6 +61,9 @@ SETTINGS = [
     Setting("hao_pbmc_cite", "default", {}),
     Setting("cite_pbmc10k", "paper", {"steps": 800}),
     Setting("cite_pbmc10k", "default", {}),
+    # what the faster products of preset default cost
+    Setting("hao_pbmc_cite", "default", {"precision": "float32"}, "float32"),
+    Setting("cite_pbmc10k", "default", {"precision": "float32"}, "float32"),
 ]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scmodal.precision import linear
+from scmodal.precision import linear, product
 from scmodal.presets import Preset, pairs_of
 
 
@@ -107,7 +107,7 @@ def latent_cycle(generator: TwoLayer, encoder: TwoLayer, z: Tensor, batch: Tenso
     The generator's last and the encoder's first layer are both linear, so their product (n_hidden x n_hidden) is all
     that is needed; at 3,000 columns and 500 cells this halves the work and never makes the batch x columns matrix.
     """
-    weight = linear(encoder.first.weight, generator.second.weight.T)
+    weight = product(encoder.first.weight, generator.second.weight)
     bias = torch.addmv(encoder.first.bias, encoder.first.weight, generator.second.bias)
     hidden = apply(generator.first, z)
     if generator.batch is not None and batch is not None:

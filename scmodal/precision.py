@@ -86,6 +86,22 @@ class _OneDnnLinear(torch.autograd.Function):
         )
 
 
+class _OneDnnProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return _product(a, b.T)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        (gradient,) = gradients
+        return (
+            _product(gradient, b) if ctx.needs_input_grad[0] else None,
+            a.T @ gradient if ctx.needs_input_grad[1] else None,  # by rows, unlike the turned product of the above
+        )
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias``, with gradients, by the fastest library for the precision in force.
 
@@ -102,7 +118,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     -------
     n x m.
     """
+    return _OneDnnLinear.apply(x, weight, bias) if _by_onednn(x) else F.linear(x, weight, bias)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` (n x k, k x m), with gradients, by the fastest library for the precision in force."""
+    return _OneDnnProduct.apply(a, b) if _by_onednn(a) else a @ b
+
+
+def _by_onednn(x: Tensor) -> bool:
     plain = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
-    if plain or not onednn_is_faster():
-        return F.linear(x, weight, bias)
-    return _OneDnnLinear.apply(x, weight, bias)
+    return not plain and onednn_is_faster()

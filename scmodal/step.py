@@ -158,7 +158,7 @@ def update_discriminators(
                 pair_loss(d, fixed[i], fixed[j]) for (i, j), d in zip(pairs, state.networks.discriminators)
             )
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()  # fused updates go by the place in memory
         state.discriminator_optimiser.step()
 
 
@@ -254,7 +254,7 @@ def compute_step(state: TrainingState, data: TrainingData, preset: Preset, recor
     losses = encoder_losses(networks, batch, z, anchors, preset)
     parameters = state.optimiser.param_groups[0]["params"]
     for parameter, gradient in zip(parameters, torch.autograd.grad(losses["total"], parameters)):
-        parameter.grad = gradient
+        parameter.grad = gradient.contiguous()  # fused updates go by the place in memory
     norm = torch.nn.utils.clip_grad_norm_(parameters, preset.clip_norm)
     state.optimiser.step()
     with torch.no_grad():

@@ -10,6 +10,7 @@ import torch
 
 from scmodal import losses, precision, step, training
 from scmodal.anchors import mutual_neighbours, unit_rows
+from scmodal.inputs import EngineInput, Recipe
 from scmodal.networks import Discriminator, Networks, TwoLayer, latent_cycle
 from scmodal.presets import get_preset
 
@@ -234,8 +235,37 @@ def test_products_of_either_library_are_the_same(monkeypatch, shape):
         gradients = torch.autograd.grad((y * y).sum(), inputs)
         # the fused optimisers take a gradient by its place in memory
         assert all(gradient.is_contiguous() for gradient in gradients)
+        product = precision.product(inputs[0], inputs[1].T.detach().contiguous().requires_grad_())
+        close(product.detach(), (y - bias).detach())
         turned = precision.linear(x, inputs[1].T.contiguous().T, bias)
         close(turned.detach(), y.detach())
         found.append([y.detach(), *gradients])
     for ours, theirs in zip(*found):
         close(ours, theirs)
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize("name", ["paper", "default"])
+def test_fused_updates_are_those_of_plain_adam(monkeypatch, library, name):
+    """A gradient laid out unlike its weight would be applied to the wrong values, without a word."""
+    if library and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(precision, "onednn_is_faster", lambda: library)
+    preset = get_preset(name, batch_size=BATCH, n_neighbours=5, n_hidden=48, steps=3, precision="float32")
+    rng = np.random.default_rng(0)
+    recipe = Recipe("rna", [], np.zeros(0, np.float32), np.ones(0, np.float32), 10.0)
+    inputs = [
+        EngineInput("rna", recipe, x, {0: x[:, :7]})
+        for x in (rng.standard_normal((60, p), dtype=np.float32) for p in (1100, 11))
+    ]
+    cpu, found = torch.device("cpu"), []
+    for fused in (True, False):
+        state = training.make_state((1100, 11), preset, 0, cpu)
+        for optimiser in (state.optimiser, state.discriminator_optimiser):
+            optimiser.param_groups[0]["fused"] = fused
+        data = training.make_data(inputs, preset, cpu)
+        for _ in range(3):
+            step.train_step(state, data, preset, torch.zeros(len(step.HISTORY_COLUMNS)))
+        found.append(list(state.networks.parameters()))
+    for ours, plain in zip(*found):
+        close(ours.detach(), plain.detach(), 1e-4)
