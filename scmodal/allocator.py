@@ -13,8 +13,8 @@ def keep_large_buffers() -> None:
     """Let the C library keep the memory of freed arrays, and take it in huge pages.
 
     A training step makes and frees the same arrays of several megabytes again and again. By default each is handed
-    back to the system and comes again as thousands of new pages, which costs a tenth of a step. To be called in a
-    process of our own, before torch is imported; does nothing where the C library is not glibc.
+    back to the system and comes again as thousands of new pages. To be called in a process of our own, before torch is
+    imported; where the C library is not glibc, only torch is told.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks for huge pages
     if platform.libc_ver()[0] != "glibc":
