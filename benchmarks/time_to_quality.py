@@ -25,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 
-def scmodal(command: str, threads: int, **options: Any) -> float:
+def scmodal(command: str, omp_threads: int, **options: Any) -> float:
     """Run a command of the command line; its seconds. A list repeats its option, True gives it without a value."""
     arguments = [command]
     for name, value in options.items():
@@ -35,7 +35,7 @@ def scmodal(command: str, threads: int, **options: Any) -> float:
     subprocess.run(
         [sys.executable, "-m", "scmodal.cli", *arguments],
         check=True,
-        env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
+        env=dict(os.environ, OMP_NUM_THREADS=str(omp_threads)),
         stdout=subprocess.DEVNULL,
     )
     return time.perf_counter() - start
