@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scmodal.components import principal_components
-from scmodal.rows import Rows
+NEIGHBOUR_CELLS = 20_000
+"""Cells among which neighbourhoods are sought, so that their cost and memory do not grow with the square of cells."""
+
+_BLOCK = 50_000
 
 
 def mutual_neighbours(a: Tensor, b: Tensor, k_a: int, k_b: int) -> Tensor:
@@ -39,7 +43,7 @@ def unit_rows(x: np.ndarray | Tensor) -> Tensor:
     return F.normalize(torch.as_tensor(x), dim=1)
 
 
-def smooth(linked: np.ndarray, x: Rows, share: float, n_neighbours: int, n_components: int) -> np.ndarray:
+def smooth(linked: np.ndarray, components: np.ndarray, share: float, n_neighbours: int) -> np.ndarray:
     """Linked features blended with their mean over each cell's neighbourhood in its own data set.
 
     A single link is a noisy measurement of a cell; its neighbours, found on *all* features of the data set, measure
@@ -49,26 +53,40 @@ def smooth(linked: np.ndarray, x: Rows, share: float, n_neighbours: int, n_compo
     ----------
     linked
         Scaled linked features (cells x m).
-    x
-        All scaled features of the same cells (cells x p), in memory or made when taken.
+    components
+        Components of all features of the same cells (cells x d), in which neighbourhoods are found; among at most
+        :data:`NEIGHBOUR_CELLS` cells, drawn at random.
     share
         Weight of the neighbourhood mean, from 0 (unchanged) to 1.
     n_neighbours
         Size of a neighbourhood, without the cell itself; fewer where there are fewer cells.
-    n_components
-        Principal components of `x` in which neighbourhoods are found.
 
     Returns
     -------
     cells x m, float32.
     """
-    from scmodal.neighbours import nearest_neighbours
-
-    n_neighbours = min(n_neighbours, len(x) - 1)
+    n = len(linked)
+    n_neighbours = min(n_neighbours, n - 1)
     if share == 0.0 or n_neighbours < 1:
         return linked
-    neighbours, _ = nearest_neighbours(principal_components(x, n_components), None, n_neighbours)
-    mean = np.zeros_like(linked)
-    for column in range(n_neighbours):  # one neighbour at a time: cells x m in memory, not cells x neighbours x m
-        mean += linked[neighbours[:, column]]
-    return ((1.0 - share) * linked + (share / n_neighbours) * mean).astype(np.float32)
+    out = np.empty_like(linked, dtype=np.float32)
+    for rows, neighbours in _neighbourhoods(components, n_neighbours):
+        mean = np.zeros((len(neighbours), linked.shape[1]), np.float32)
+        for column in neighbours.T:  # one neighbour at a time: cells x m in memory, not cells x neighbours x m
+            mean += linked[column]
+        out[rows] = (1.0 - share) * linked[rows] + (share / neighbours.shape[1]) * mean
+    return out
+
+
+def _neighbourhoods(components: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Positions of the nearest cells of every cell, in blocks of cells."""
+    from scmodal.neighbours import nearest_neighbours
+
+    n = len(components)
+    if n <= NEIGHBOUR_CELLS:
+        yield slice(0, n), nearest_neighbours(components, None, k)[0]
+        return
+    among = np.sort(np.random.default_rng(0).choice(n, NEIGHBOUR_CELLS, replace=False))
+    for start in range(0, n, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, n))
+        yield rows, among[nearest_neighbours(components[among], components[rows], k)[0]]

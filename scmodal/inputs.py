@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scmodal.batches import Batches
+from scmodal.components import principal_components
 from scmodal.contracts import DataError, InputError
 from scmodal.io import in_memory_limit
 from scmodal.links import LinkTable
@@ -355,7 +356,7 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
         for item, adata in zip(inputs, adatas):
             item.batches = Batches.of(adata)
             item.told = item.batches.rows(adata) if item.batches else None
-    _add_linked(inputs, pairs, preset)
+    _add_linked(inputs, adatas, pairs, preset)
     return inputs
 
 
@@ -397,16 +398,39 @@ def _scale(adata: AnnData, found: _Range, recipe: Recipe) -> EngineInput:
     return EngineInput(recipe.modality, recipe, x)
 
 
-def _add_linked(inputs: list[EngineInput], pairs: Sequence[tuple[int, int]], preset: Preset) -> None:
-    """Cut out (and smooth) the linked columns of every pair."""
-    from scmodal.anchors import smooth
+def own_components(item: EngineInput, adata: AnnData, n_components: int) -> NDArray[np.float32]:
+    """What a data set's own neighbourhoods are sought in: of chromatin its LSI, of all else principal components."""
+    if item.modality == "atac" and "X_lsi" in adata.obsm:
+        return np.asarray(adata.obsm["X_lsi"], np.float32)[:, :n_components]
+    return principal_components(item.x, n_components)
 
-    for k, item in enumerate(inputs):
+
+def _add_linked(
+    inputs: list[EngineInput], adatas: Sequence[AnnData], pairs: Sequence[tuple[int, int]], preset: Preset
+) -> None:
+    """Cut out the linked columns of every pair, smooth them and match the pair's cells by them."""
+    from scmodal.anchors import smooth
+    from scmodal.matching import match
+
+    components = []
+    for k, (item, adata) in enumerate(zip(inputs, adatas)):
         # blocks stand in the order of the pairs, then the rest
         own = [pair for pair, members in enumerate(pairs) if k in members]
         widths = [len(block.features) for block in item.recipe.blocks[: len(own)]]
         joined = np.empty((len(item.x), sum(widths)), np.float32)
         for rows, values in row_chunks(item.x, BLOCK):
             joined[rows] = values[:, : joined.shape[1]]
-        joined = smooth(joined, item.x, preset.smoothing, preset.smoothing_neighbours, preset.smoothing_components)
+        if preset.smoothing > 0.0 or preset.matching_rounds > 0:
+            n_components = max(preset.smoothing_components, preset.matching_components * (preset.matching_rounds > 0))
+            components.append(own_components(item, adata, n_components))
+            size = max(preset.smoothing_neighbours, min(preset.smoothing_neighbours_most, len(item.x) // 50))
+            joined = smooth(joined, components[-1][:, : preset.smoothing_components], preset.smoothing, size)
         item.linked = dict(zip(own, np.split(joined, np.cumsum(widths)[:-1], axis=1)))
+    if preset.matching_rounds > 0:
+        for pair, (i, j) in enumerate(pairs):
+            inputs[i].linked[pair], inputs[j].linked[pair] = match(
+                (inputs[i].linked[pair], inputs[j].linked[pair]),
+                (components[i], components[j]),
+                preset.matching_rounds,
+                preset.matching_share,
+            )

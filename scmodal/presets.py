@@ -72,8 +72,17 @@ class Preset:
     smoothing: float = 0.0
     """Share of the neighbourhood mean in the linked features that anchors are sought on; 0 uses them raw."""
     smoothing_neighbours: int = 20
+    """Least size of a neighbourhood ..."""
+    smoothing_neighbours_most: int = 100
+    """... and greatest: between them it is a fiftieth of the data set's cells."""
     smoothing_components: int = 30
-    """Principal components of a data set in which its own neighbourhoods are found."""
+    """Components of a data set in which its own neighbourhoods are found."""
+    matching_rounds: int = 0
+    """How often the coordinates that anchors are sought on are refined, see :mod:`scmodal.matching`; 0 takes the links."""
+    matching_share: float = 0.5
+    """Weight of the canonical coordinates in them, against the links."""
+    matching_components: int = 50
+    """Components of each data set that canonical directions are found in."""
 
     # Inputs
     input_dropout: float = 0.0
@@ -101,6 +110,7 @@ PRESETS: dict[str, Preset] = {
         discriminator_updates=2,
         unmixing=0.2,
         smoothing=0.8,
+        matching_rounds=3,
         input_dropout=0.5,
         dropout_half_width=30.0,
         weight_anchor=10.0,
@@ -158,6 +168,9 @@ _LOWER_BOUNDS: dict[str, float] = {
     "discriminator_updates": 0,
     "n_neighbours": 1,
     "smoothing_neighbours": 1,
+    "smoothing_neighbours_most": 1,
+    "matching_rounds": 0,
+    "matching_components": 2,
     "smoothing_components": 1,
     "n_top_genes": 0,
 }

@@ -1,0 +1,118 @@
+"""Coordinates in which the cells of two data sets can be compared, before anything is trained.
+
+Links alone are few or noisy. What else a data set measured says more about a cell, but has no counterpart on the other
+side. Mutual neighbours by the links give pairs of cells that are alike; from these pairs follows which directions in
+the one data set's components go with which in the other's (a canonical correlation analysis, CCA), and with those
+directions the pairs are found anew, and better.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scmodal.anchors import mutual_neighbours, unit_rows
+
+Floats = NDArray[np.float32]
+
+CELLS = 5_000
+"""Cells of each side that pairs are sought among; a larger data set gives as many, drawn at random."""
+
+_JOINT = 30  # principal components of the links of both sides together
+_CANONICAL = 20  # canonical directions
+_NEIGHBOURS = 0.02  # share of the other side's cells among which a mutual neighbour must be
+_LEAST_NEIGHBOURS = 10
+# Variance added to every component before whitening, relative to the greatest: trailing components are mostly noise.
+_RIDGE = 0.03
+
+
+def match(
+    linked: tuple[Floats, Floats], components: tuple[Floats, Floats], rounds: int, share: float
+) -> tuple[Floats, Floats]:
+    """Coordinates of both sides' cells in one space, from their linked features and their own components.
+
+    Parameters
+    ----------
+    linked
+        Linked features of both sides (cells_a x m, cells_b x m), smoothed.
+    components
+        Components of each side's own features (cells_a x k, cells_b x l).
+    rounds
+        How often pairs are sought and canonical directions found from them.
+    share
+        Weight of the canonical coordinates in the cosine between cells; the rest is the links'.
+
+    Returns
+    -------
+    Two tables with as many columns, rows of unit length: the cosine between a cell of each is how alike they are.
+    """
+    links = _joint(linked)
+    own = [_whitened(item) for item in components]
+    rng = np.random.default_rng(0)
+    chosen = [np.sort(rng.choice(len(item), min(len(item), CELLS), replace=False)) for item in links]
+    found = links
+    for _ in range(rounds):
+        pairs = _mutual(found[0][chosen[0]], found[1][chosen[1]])
+        directions = _canonical(own[0][chosen[0]], own[1][chosen[1]], pairs)
+        found = [
+            _unit(np.hstack([np.sqrt(share) * _unit(item @ d), np.sqrt(1.0 - share) * link]))
+            for item, d, link in zip(own, directions, links)
+        ]
+    return found[0], found[1]
+
+
+def _unit(x: Floats) -> Floats:
+    return unit_rows(x).numpy()
+
+
+def _joint(linked: tuple[Floats, Floats]) -> list[Floats]:
+    """Principal components of the standardised links of both sides together, rows of unit length.
+
+    Many links share few directions; what is left out of those is mostly noise.
+    """
+    scaled = [_unit((item - item.mean(0)) / np.maximum(item.std(0), 1e-6)) for item in linked]
+    m = scaled[0].shape[1]
+    if m <= _JOINT:
+        return scaled
+    mean = (scaled[0].sum(0) + scaled[1].sum(0)) / (len(scaled[0]) + len(scaled[1]))
+    # directions of the scatter of both, without stacking them
+    scatter = sum(item.T.astype(np.float64) @ item for item in scaled)
+    scatter -= (len(scaled[0]) + len(scaled[1])) * np.outer(mean, mean)
+    _, vectors = np.linalg.eigh(scatter)
+    axes = vectors[:, : -_JOINT - 1 : -1].astype(np.float32)
+    joint = [item @ axes for item in scaled]
+    # each side about its own mean: what shifts a whole data set says nothing of its cells
+    return [_unit(item - item.mean(0)) for item in joint]
+
+
+def _whitened(components: Floats) -> Floats:
+    """Components with their covariance (and a ridge) taken off."""
+    centred = components - components.mean(0)
+    values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / len(centred))
+    values = np.maximum(values, 0.0)
+    root = vectors / np.sqrt(values + _RIDGE * values[-1]) @ vectors.T
+    return np.asarray(centred @ root.astype(np.float32))
+
+
+def _mutual(a: Floats, b: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of mutual nearest neighbours."""
+    k_a, k_b = (min(len(other), max(_LEAST_NEIGHBOURS, round(_NEIGHBOURS * len(other)))) for other in (b, a))
+    found = mutual_neighbours(torch.from_numpy(a), torch.from_numpy(b), k_a=k_a, k_b=k_b)
+    i, j = torch.nonzero(found, as_tuple=True)
+    return i.numpy(), j.numpy()
+
+
+def _canonical(
+    a: Floats, b: Floats, pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> tuple[Floats, Floats]:
+    """Directions of both sides' whitened components that vary together over the pairs, times their correlation.
+
+    A cell with many pairs counts for more than one with few, but less than by their number.
+    """
+    i, j = pairs
+    weight = 1.0 / np.sqrt(np.bincount(i, minlength=len(a))[i] * np.bincount(j, minlength=len(b))[j].astype(np.float64))
+    covariance = (a[i] * weight[:, None].astype(np.float32)).T @ b[j] / max(weight.sum(), 1.0)
+    u, correlations, v = np.linalg.svd(covariance, full_matrices=False)
+    u, v, correlations = u[:, :_CANONICAL], v[:_CANONICAL].T, correlations[:_CANONICAL]
+    return (u * correlations).astype(np.float32), (v * correlations).astype(np.float32)
