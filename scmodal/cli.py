@@ -431,6 +431,65 @@ def transfer(integrated: Path, source: str, target: str, label_key: str | None, 
 
 
 @cli.command()
+@click.option("--rna", type=PATH, required=True, help="Prepared RNA of the integration.")
+@click.option("--atac", type=PATH, required=True, help="Prepared ATAC of the integration, with its peaks.")
+@click.option("--integrated", type=PATH, required=True, help="integrated.h5mu of a result.")
+@click.option("--genes", type=PATH, required=True, help="Gene coordinates: BED or GTF, of the peaks' genome build.")
+@click.option("--output", type=PATH, required=True, help="Folder for the links.")
+@click.option("--model", "model_path", type=PATH, help="model/ folder (the one beside integrated.h5mu).")
+@click.option("--window", type=click.IntRange(1), default=250_000, show_default=True, help="Base pairs around a TSS.")
+@click.option("--n-units", type=click.IntRange(10), default=500, show_default=True, help="Units of alike cells, at most.")
+@click.option("--unit-size", type=click.IntRange(1), default=50, show_default=True, help="Cells of a unit.")
+@click.option(
+    "--max-overlap", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Cells two units may share."
+)
+@click.option(
+    "--background", type=click.IntRange(20), default=200, show_default=True, help="Background peaks in each bin."
+)
+@click.option("--fasta", type=PATH, help="Genome (plain or gzipped): match the background in GC content, too.")
+@click.option("--leave-locus-out", is_flag=True, help="Correlations with the locus hidden from the model, too.")
+@click.option("--group-key", help="Column of obs (ATAC, else RNA): test within each group of cells, too.")
+@click.option("--paired", is_flag=True, help="Cells of the same name are the same cell: correlate measured RNA, too.")
+@click.option("--plot-genes", metavar="GENE,GENE", default="", help="Genes whose locus is drawn.")
+@click.option("--fdr", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+def peakgene(
+    rna: Path,
+    atac: Path,
+    integrated: Path,
+    genes: Path,
+    output: Path,
+    model_path: Path | None,
+    window: int,
+    n_units: int,
+    unit_size: int,
+    max_overlap: float,
+    background: int,
+    fasta: Path | None,
+    leave_locus_out: bool,
+    group_key: str | None,
+    paired: bool,
+    plot_genes: str,
+    fdr: float,
+    seed: int,
+    device: str,
+) -> None:
+    """Find peaks that open and close with the imputed expression of the genes near them."""
+    from scmodal.io import check_writable
+    from scmodal.peakgene.link import LinkSettings
+    from scmodal.peakgene.run import Request, peak_gene
+
+    check_writable(output.parent)
+    settings = LinkSettings(window, n_units, unit_size, max_overlap, background, fdr, seed)
+    wanted = [gene.strip() for gene in plot_genes.split(",") if gene.strip()]
+    request = Request(leave_locus_out, paired, group_key, wanted, fasta)
+    table = peak_gene(rna, atac, integrated, genes, output, settings, request, model_path, device, say)
+    own = table[table["group"] == "all"]
+    say(f"{output}: {int((own['fdr'] <= fdr).sum()):,} links (FDR {fdr:g}) of {len(own):,} tested pairs")
+
+
+@cli.command()
 @click.option("--integrated", type=PATH, required=True, help="integrated.h5mu of a result.")
 @click.option("--model", "model_path", type=PATH, help="model/ folder (the one beside the file).")
 @click.option("--paired", is_flag=True, help="Cells of the same name are the same cell.")
