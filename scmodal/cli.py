@@ -438,7 +438,9 @@ def transfer(integrated: Path, source: str, target: str, label_key: str | None, 
 @click.option("--output", type=PATH, required=True, help="Folder for the links.")
 @click.option("--model", "model_path", type=PATH, help="model/ folder (the one beside integrated.h5mu).")
 @click.option("--window", type=click.IntRange(1), default=250_000, show_default=True, help="Base pairs around a TSS.")
-@click.option("--n-units", type=click.IntRange(10), default=500, show_default=True, help="Units of alike cells, at most.")
+@click.option(
+    "--n-units", type=click.IntRange(10), default=500, show_default=True, help="Units of alike cells, at most."
+)
 @click.option("--unit-size", type=click.IntRange(1), default=50, show_default=True, help="Cells of a unit.")
 @click.option(
     "--max-overlap", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Cells two units may share."

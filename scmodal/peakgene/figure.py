@@ -275,7 +275,9 @@ def _gene_model(axes: Any, locus: Locus) -> None:
     arrow = {"arrowstyle": "-|>", "color": "#333333", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
     axes.plot([tss, tss], [1, 1.6], color="#333333", linewidth=0.8)
     axes.annotate("", xy=(tss + turn * 0.025 * span, 1.6), xytext=(tss, 1.6), arrowprops=arrow)
-    axes.text(tss - turn * 0.008 * span, 1.55, gene["gene"], ha="right" if turn > 0 else "left", va="center", fontsize=7)
+    axes.text(
+        tss - turn * 0.008 * span, 1.55, gene["gene"], ha="right" if turn > 0 else "left", va="center", fontsize=7
+    )
     axes.set_ylim(0, 2.1)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)

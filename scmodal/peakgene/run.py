@@ -212,7 +212,9 @@ def find_links(
         if name == ALL_CELLS:
             constant = pairs["peak"].nunique() - table["peak"].nunique()
             if constant:
-                messages.append(f"{constant:,} peaks near genes are the same in all units of cells and were not tested.")
+                messages.append(
+                    f"{constant:,} peaks near genes are the same in all units of cells and were not tested."
+                )
         if groups[name]["unit_size"] < settings.unit_size:
             messages.append(
                 f"Units have {groups[name]['unit_size']} cells in place of {settings.unit_size}: there are "
