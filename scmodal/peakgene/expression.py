@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from scmodal.model import ScModal
@@ -34,7 +35,7 @@ def imputed_expression(
     ndarray
         Genes x units, float32, log-normalised.
     """
-    columns = model.imputed_features(target).index.get_indexer(list(genes))
+    columns = model.imputed_features(target).index.get_indexer(pd.Index(genes))
     total = np.zeros((len(columns), units.shape[0]), np.float64)
     for cells, own in cell_chunks(units):
         values = model.decode(z[cells], target).log_normalised

@@ -120,7 +120,7 @@ def _expression(
     data: PeakGeneData, genes: Sequence[str], groups: dict[str, np.ndarray]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Imputed values by group and gene, of at most :data:`MAX_CELLS` cells each."""
-    columns = data.model.imputed_features("rna").index.get_indexer(list(genes))
+    columns = data.model.imputed_features("rna").index.get_indexer(pd.Index(genes))
     out = {}
     for name, cells in groups.items():
         some = cells
@@ -235,8 +235,8 @@ def _arcs(axes: Any, locus: Locus) -> None:
 
     tss = int(locus.gene["tss"])
     reach = max(1, max(abs(tss - locus.limits[0]), abs(locus.limits[1] - tss)))
-    for link in locus.links.itertuples():
-        middle = (link.start + link.end) / 2
+    for begin, end, r, group in zip(*(locus.links[name] for name in ("start", "end", "r", "group"))):
+        middle = (begin + end) / 2
         depth = 0.25 + 0.75 * abs(middle - tss) / reach
         curve = Curve(
             [(tss, 0), (tss, -depth * 4 / 3), (middle, -depth * 4 / 3), (middle, 0)],
@@ -246,10 +246,10 @@ def _arcs(axes: Any, locus: Locus) -> None:
             PathPatch(
                 curve,
                 fill=False,
-                edgecolor=_POSITIVE if link.r > 0 else _NEGATIVE,
-                linewidth=0.5 + 1.5 * abs(link.r),
+                edgecolor=_POSITIVE if r > 0 else _NEGATIVE,
+                linewidth=0.5 + 1.5 * abs(r),
                 alpha=0.85,
-                linestyle="-" if link.group == ALL_CELLS else "--",
+                linestyle="-" if group == ALL_CELLS else "--",
             )
         )
     axes.set_ylim(-1.08, 0.02)
@@ -267,8 +267,8 @@ def _gene_model(axes: Any, locus: Locus) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     gene = locus.gene
-    for other in locus.neighbours.itertuples():
-        axes.barh(0.3, other.end - other.start, left=other.start, height=0.16, color="#BBBBBB", linewidth=0)
+    starts, ends = locus.neighbours["start"].to_numpy(), locus.neighbours["end"].to_numpy()
+    axes.barh(np.full(len(starts), 0.3), ends - starts, left=starts, height=0.16, color="#BBBBBB", linewidth=0)
     axes.barh(1, gene["end"] - gene["start"], left=gene["start"], height=0.3, color="#333333", linewidth=0)
     tss, span = int(gene["tss"]), locus.limits[1] - locus.limits[0]
     turn = -1 if gene["strand"] == "-" else 1

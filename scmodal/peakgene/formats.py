@@ -69,8 +69,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read what :func:`write_table` wrote."""
-    text = {name: str for name in ("chrom", "peak", "gene_id", "gene", "strand", "group")}
-    table = pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False, na_values={"gene_id": []})
+    text = dict.fromkeys(("chrom", "peak", "gene_id", "gene", "strand", "group"), str)
+    table = pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False)
     for name in OPTIONAL_COLUMNS:
         if name in table:
             table[name] = pd.to_numeric(table[name], errors="coerce")

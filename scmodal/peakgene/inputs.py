@@ -250,7 +250,7 @@ def imputed_genes(genes: pd.DataFrame, features: pd.Index, source: str) -> tuple
     known = genes[genes["gene"].isin(features)]
     if len(known) == 0:
         raise InputError(
-            f"{source}: none of its {genes['gene'].nunique():,} genes ({some(list(genes['gene'].unique()))}) is among the "
+            f"{source}: none of its {len(genes):,} genes ({some(list(genes['gene']))}) is among the "
             f"{len(features):,} that the model imputes ({some(list(features))}): give the genes of the same species, "
             "named alike (symbols, not identifiers)"
         )
@@ -303,7 +303,7 @@ def cell_groups(data: PeakGeneData, integrated: Path, key: str | None) -> tuple[
         )
     if key:
         raise InputError(
-            f"--group-key {key!r}: neither the ATAC cells (columns: {some(list(data.atac.obs.columns), 20)}) nor the RNA "
-            f"cells (columns: {some(list(rna.obs.columns), 20)}) have labels in such a column"
+            f"--group-key {key!r}: neither the ATAC cells (columns: {some(list(data.atac.obs.columns), 20)}) nor the "
+            f"RNA cells (columns: {some(list(rna.obs.columns), 20)}) have labels in such a column"
         )
     return None, ""

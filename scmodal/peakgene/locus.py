@@ -8,7 +8,7 @@ layer is taken away again, and only the gene's own output is computed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,10 @@ from scmodal.rows import CountView
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from torch import Tensor
+
     from scmodal.model import ScModal
+    from scmodal.networks import TwoLayer
 
 
 def locus_columns(genes: pd.DataFrame, columns: pd.DataFrame, window: int, upstream: int = 0) -> sp.csr_matrix:
@@ -134,8 +137,8 @@ def expression_without_locus(
     import torch
 
     networks = model.networks
-    encoder = networks.encoders[model.modalities.index(source)]
-    generator = networks.generators[model.modalities.index(target)]
+    encoder = cast("TwoLayer", networks.encoders[model.modalities.index(source)])
+    generator = cast("TwoLayer", networks.generators[model.modalities.index(target)])
     recipe = model.recipes[source]
     device = next(networks.parameters()).device
     told = model.batches.get(source)
@@ -144,12 +147,12 @@ def expression_without_locus(
     view, absent = recipe.view(adata)
     readout, offset = _readout(model, generator, target, genes)
 
-    into = encoder.first.weight.T.contiguous()  # type: ignore[union-attr]
-    onward = encoder.second.weight.T.contiguous()  # type: ignore[union-attr]
-    back = generator.first.weight.T.contiguous()  # type: ignore[union-attr]
-    start = generator.first.bias  # type: ignore[union-attr]
+    into = encoder.first.weight.T.contiguous()
+    onward = encoder.second.weight.T.contiguous()
+    back = generator.first.weight.T.contiguous()
+    start = generator.first.bias
     if target_batches is not None and generator.batch is not None:
-        start = start + torch.as_tensor(target_batches.shares, device=device) @ generator.batch  # type: ignore[operator]
+        start = start + torch.as_tensor(target_batches.shares, device=device) @ generator.batch
     total = np.zeros((len(genes), units.shape[0]), np.float64)
     with torch.inference_mode():
         for cells, own_units in cell_chunks(units, CELLS_AT_A_TIME):
@@ -158,15 +161,15 @@ def expression_without_locus(
             scaled = recipe.scale(part)
             scaled[:, absent] = 0.0
             x = torch.as_tensor(scaled, device=device)
-            hidden = torch.addmm(encoder.first.bias, x, into)  # type: ignore[arg-type]
+            hidden = torch.addmm(encoder.first.bias, x, into)
             if told_rows is not None and encoder.batch is not None:
-                hidden = hidden + torch.as_tensor(told_rows[cells], device=device) @ encoder.batch  # type: ignore[operator]
+                hidden = hidden + torch.as_tensor(told_rows[cells], device=device) @ encoder.batch
             values = torch.empty((len(genes), len(cells)), device=device)
             for i in range(len(genes)):
                 columns = torch.as_tensor(masks.indices[masks.indptr[i] : masks.indptr[i + 1]], device=device).long()
                 masked = torch.addmm(hidden, x[:, columns], into[columns], alpha=-1.0) if len(columns) else hidden
-                z = torch.addmm(encoder.second.bias, masked.relu(), onward)  # type: ignore[arg-type]
-                decoded = torch.addmm(start, z, back).relu_()  # type: ignore[arg-type]
+                z = torch.addmm(encoder.second.bias, masked.relu(), onward)
+                decoded = torch.addmm(start, z, back).relu_()
                 values[i] = decoded @ readout[i] + offset[i]
             total += (own_units @ values.cpu().numpy().T).T
     return (total / np.asarray(units.sum(axis=1)).ravel()).astype(np.float32)
@@ -180,12 +183,12 @@ def _without(part: sp.csr_matrix, absent: np.ndarray) -> sp.csr_matrix:
     return part
 
 
-def _readout(model: ScModal, generator: object, target: str, genes: list[str]) -> tuple[object, object]:
+def _readout(model: ScModal, generator: TwoLayer, target: str, genes: list[str]) -> tuple[Tensor, Tensor]:
     """The generator's last layer and the way back to log-normalised units as one vector and one number a gene."""
     import torch
 
     recipe = model.recipes[target]
-    weight, bias = generator.second.weight, generator.second.bias  # type: ignore[attr-defined]
+    weight, bias = generator.second.weight, generator.second.bias
     std = torch.as_tensor(recipe.std, device=weight.device)
     mean = torch.as_tensor(recipe.mean, device=weight.device)
     places: dict[str, list[int]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -286,8 +287,8 @@ def _measured(data: PeakGeneData) -> Measured:
     if (row >= 0).mean() < 0.5:
         raise InputError(
             f"--paired: only {int((row >= 0).sum()):,} of {len(row):,} ATAC cells have an RNA cell of the same name "
-            f"(ATAC: {some(list(data.atac.obs_names), 2)}; RNA: {some(list(rna.obs_names), 2)}): leave --paired out, or "
-            "give both measurements of a cell the same name"
+            f"(ATAC: {some(list(data.atac.obs_names), 2)}; RNA: {some(list(rna.obs_names), 2)}): leave --paired out, "
+            "or give both measurements of a cell the same name"
         )
     values = rna.X if sp.issparse(rna.X) else sp.csr_matrix(rna.X[:])
     return Measured(sp.csr_matrix(values), row, rna.var_names.get_indexer(data.genes["gene"]))
@@ -326,7 +327,7 @@ def distance_decay(table: pd.DataFrame, fdr: float) -> list[dict[str, Any]]:
     link = (own["fdr"] <= fdr).to_numpy()
     edges = [*DECAY_EDGES, max(DECAY_EDGES[-1], int(away.max(initial=0))) + 1]
     rows = []
-    for low, high in zip(edges, edges[1:]):
+    for low, high in itertools.pairwise(edges):
         inside = (away >= low) & (away < high)
         if inside.any():
             n, n_links = int(inside.sum()), int((inside & link).sum())

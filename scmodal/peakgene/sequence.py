@@ -31,7 +31,7 @@ def gc_content(fasta: str | Path, peaks: pd.DataFrame) -> np.ndarray:
     Returns
     -------
     ndarray
-        One value a peak; peaks without a known base, or on a contig that the FASTA lacks, have the median of the others.
+        One value a peak; peaks without a known base, or on a contig that is not there, have the median of the others.
 
     Raises
     ------

@@ -66,8 +66,8 @@ def choose_units(
     taken = choice.taken
     if len(taken) < MIN_UNITS:
         raise DataError(
-            f"only {len(taken)} units of {size} alike cells can be made of {n:,} cells, {MIN_UNITS} are needed: choose a "
-            "smaller --unit-size or a larger --max-overlap"
+            f"only {len(taken)} units of {size} alike cells can be made of {n:,} cells, {MIN_UNITS} are needed: choose "
+            "a smaller --unit-size or a larger --max-overlap"
         )
     columns = np.concatenate(taken)
     rows = np.repeat(np.arange(len(taken)), size)
