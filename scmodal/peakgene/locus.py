@@ -20,7 +20,6 @@ from scmodal.rows import CountView
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
     from torch import Tensor
 
     from scmodal.model import ScModal
@@ -150,7 +149,7 @@ def expression_without_locus(
     into = encoder.first.weight.T.contiguous()
     onward = encoder.second.weight.T.contiguous()
     back = generator.first.weight.T.contiguous()
-    start = generator.first.bias
+    start: Tensor = generator.first.bias
     if target_batches is not None and generator.batch is not None:
         start = start + torch.as_tensor(target_batches.shares, device=device) @ generator.batch
     total = np.zeros((len(genes), units.shape[0]), np.float64)
