@@ -534,6 +534,7 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
 @click.option("--evaluate", "evaluations", type=PATH, multiple=True, help="Metrics, in the order of the runs.")
 @click.option("--transfer", "transfers", type=PATH, multiple=True, help="Labels named *.A_to_B.labels.tsv.")
 @click.option("--imputed", type=PATH, multiple=True, help="Imputed data named *.A_to_B.h5ad.")
+@click.option("--peakgene", "peakgene_folders", type=PATH, multiple=True, help="Folder of links; one a seed.")
 @click.option("--params", type=PATH, help="Parameters of the pipeline (JSON).")
 @click.option("--output", type=PATH, required=True, help="Report (HTML).")
 @click.option("--multiqc-dir", type=PATH, help="Folder for the MultiQC section files.")
@@ -544,6 +545,7 @@ def report(
     evaluations: tuple[Path, ...],
     transfers: tuple[Path, ...],
     imputed: tuple[Path, ...],
+    peakgene_folders: tuple[Path, ...],
     params: Path | None,
     output: Path,
     multiqc_dir: Path | None,
@@ -563,6 +565,7 @@ def report(
         params=params,
         output=output,
         multiqc_dir=multiqc_dir,
+        peakgene=list(peakgene_folders),
     )
     say(f"{output}: report of {sample}")
 

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmodal.contracts import InputError
-from scmodal.simulate import _cells, _negative_binomial, _rna_counts, _standardise, write_sheet
+from scmodal.simulate import _negative_binomial, _rna_counts, _standardise, write_sheet
 
 SPACING = 100_000
 """Base pairs of a chromosome for each of its genes."""
@@ -46,29 +46,30 @@ class LinkSimulation:
 
 
 def simulate_links(
-    n_cells: int = 800,
+    n_cells: int = 1000,
     n_genes: int = 300,
     n_chromosomes: int = 6,
-    n_cell_types: int = 10,
+    n_cell_types: int = 25,
     links: bool = True,
     paired: bool = True,
     seed: int = 0,
     *,
     links_per_gene: float = 1.0,
-    distal_per_gene: int = 8,
+    distal_per_gene: int = 5,
     reach: float = 40_000.0,
-    strength: tuple[float, float] = (0.8, 0.98),
+    strength: tuple[float, float] = (0.85, 0.99),
     negative: float = 0.2,
     group_specific: float = 0.0,
     promoter_strength: float = 0.7,
-    openness: float = 0.15,
+    openness: float = 0.3,
     umis: float = 2000.0,
-    n_latent: int = 20,
+    n_latent: int = 30,
 ) -> LinkSimulation:
     """Simulate RNA and ATAC in which some peaks regulate some genes.
 
-    Cells lie in a latent space as in :func:`scmodal.simulate.simulate`. The log level of a gene is linear in it. Every
-    gene has a promoter peak, which follows it with `promoter_strength`. Distal peaks follow the latent in ways of
+    Cells lie in a latent space of `n_latent` dimensions, around the centres of their types and drawn out along a
+    direction of each type's own. The log level of a gene is linear in it. Every gene has a promoter peak, which follows
+    it with `promoter_strength`. Distal peaks follow the latent in ways of
     their own, so that many correlate with many genes, near and far, as real ones do. A linked peak follows its gene
     and lies at an exponential distance of mean `reach` from it. Beside each linked peak lies a decoy that opens with
     it but shares only what it does not have from the gene: co-accessible, but no regulator. Counts of peaks are
@@ -130,8 +131,7 @@ def simulate_links(
     if problems:
         raise InputError(problems)
     rng = np.random.default_rng(seed)
-    latent, obs = _cells(rng, (1 if paired else 2) * n_cells, n_cell_types, n_latent, 1)
-    obs = obs.drop(columns="batch")
+    latent, obs = _cells(rng, (1 if paired else 2) * n_cells, n_cell_types, n_latent)
     levels = _levels(rng, latent, n_genes)
     genes = _place_genes(rng, n_genes, n_chromosomes)
     peaks = _place_peaks(rng, genes, links_per_gene if links else 0.0, distal_per_gene, reach)
@@ -159,6 +159,24 @@ def simulate_links(
         }
     )
     return LinkSimulation(rna, atac, genes, truth)
+
+
+def _cells(rng: np.random.Generator, n: int, n_types: int, n_latent: int) -> tuple[np.ndarray, pd.DataFrame]:
+    """Latent (n x n_latent) and obs of n cells, of types that are as far from each other as chance puts them.
+
+    Without lineages: the more types differ in only a few ways, the more peaks follow a gene anywhere in the genome.
+    """
+    centres, gradients = rng.normal(size=(n_types, n_latent)), rng.normal(size=(n_types, n_latent))
+    types = rng.integers(n_types, size=n)
+    types[rng.permutation(n)[:n_types]] = np.arange(n_types)
+    along = rng.normal(0.0, 0.5, size=(n, 1)) * gradients[types]
+    latent = centres[types] + along + rng.normal(0.0, 0.2, size=(n, n_latent))
+    names = [f"type_{i + 1:0{len(str(n_types))}d}" for i in range(n_types)]
+    obs = pd.DataFrame(
+        {"cell_type": pd.Categorical.from_codes(types, categories=pd.Index(names))},
+        index=pd.Index([f"CELL{i + 1:0{len(str(n))}d}" for i in range(n)]),
+    )
+    return latent, obs
 
 
 def _levels(rng: np.random.Generator, latent: np.ndarray, n_features: int) -> np.ndarray:

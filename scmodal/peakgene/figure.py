@@ -165,7 +165,7 @@ def locus_of(
     window
         Base pairs to either side of the start of transcription.
     """
-    low = min(int(gene["tss"]) - window, int(gene["start"]))
+    low = max(0, min(int(gene["tss"]) - window, int(gene["start"])))
     high = max(int(gene["tss"]) + window, int(gene["end"]))
     there = (peaks["chrom"] == gene["chrom"]) & (peaks["end"] > low) & (peaks["start"] < high)
     near = (genes["chrom"] == gene["chrom"]) & (genes["end"] > low) & (genes["start"] < high)
