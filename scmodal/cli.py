@@ -585,6 +585,7 @@ def report(
     metavar="[MARKERS]",
     help="Mass cytometry of the same tissue, too; 30 markers unless a number is given.",
 )
+@click.option("--chromatin", is_flag=True, help="Chromatin with planted peak-gene links in place of proteins.")
 @click.option("--unpaired", is_flag=True, help="Different cells in the files.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def simulate(
@@ -594,6 +595,7 @@ def simulate(
     proteins: int,
     cell_types: int,
     markers: int | None,
+    chromatin: bool,
     unpaired: bool,
     seed: int,
 ) -> None:
@@ -604,7 +606,17 @@ def simulate(
     from scmodal.simulate_large import LARGE, write_large_simulation
 
     check_writable(output)
-    if cells * genes > LARGE:
+    if chromatin:
+        from scmodal.simulate_links import simulate_links, write_link_simulation
+
+        if markers:
+            raise InputError("--cytometry and --chromatin are simulated apart: leave out one of the two")
+        if 10 * cells * genes > LARGE:
+            raise InputError("--chromatin is for simulations in memory: fewer --cells or --genes")
+        simulation = simulate_links(cells, genes, n_cell_types=cell_types, paired=not unpaired, seed=seed)
+        write_link_simulation(simulation, output)
+        made = ["rna", "atac"]
+    elif cells * genes > LARGE:
         if markers:
             raise InputError("--cytometry is for simulations in memory: fewer --cells or --genes, or leave it out")
         write_large_simulation(output, cells, genes, proteins, cell_types, paired=not unpaired, seed=seed)

@@ -20,11 +20,8 @@ SCRIPT = """
 include { PEAKGENE } from 'MODULES/peakgene'
 workflow {
     run = file('run')
-    PEAKGENE(
-        [[id: 'cortex', seed: 1, group_key: 'cell_type'], file('rna.h5ad'), file('atac.h5ad'), run / 'integrated.h5mu', run / 'model'],
-        file('GENES'),
-        []
-    )
+    meta = [id: 'cortex', seed: 1, group_key: 'cell_type']
+    PEAKGENE([meta, file('rna.h5ad'), file('atac.h5ad'), run / 'integrated.h5mu', run / 'model'], file('GENES'), [])
 }
 """
 

@@ -79,6 +79,28 @@ def test_files(links):
     assert (links / "figures" / "GENE3.png").stat().st_size > 10_000
 
 
+def test_the_report_has_a_section(done, links, tmp_path, capsys):
+    page = tmp_path / "report.html"
+    given = ("report", "--sample", "s", "--run", done.integrated.parent, "--output", page)
+    assert run(*given, "--peakgene", links) == 0
+    text = page.read_text()
+    table = read_table(links / "peak_gene.tsv.gz")
+    assert "Peak-gene links" in text
+    assert (
+        f"{int((table['fdr'] <= 0.5).sum()):,} links at a false discovery rate of 50%, of {len(table):,} tested" in text
+    )
+    assert "Links by distance" in text
+    assert text.count("data:image/png;base64,") == 2
+    assert "Locus of GENE40" in text
+    assert "With the locus hidden from the model" in text
+    best = table[table["fdr"] <= 0.5].sort_values("p").iloc[0]
+    assert f"<td>{best['gene']}</td>" in text
+    assert run(*given) == 0
+    assert "Peak-gene links" not in page.read_text()
+    assert run(*given, "--peakgene", tmp_path) == 2
+    assert "peak_gene.json: not found; is" in capsys.readouterr().err
+
+
 def test_links_through_the_model_are_those_that_were_planted(done, links):
     table = read_table(links / "peak_gene.tsv.gz")
     distal = (table["distance"].abs() > 2_000).to_numpy()
@@ -127,7 +149,7 @@ def test_groups_of_cells_are_tested_too(done, tmp_path, capsys):
     write_h5ad(atac, tmp_path / "atac.h5ad")
     rna = ad.read_h5ad(done.rna)
     number = rna.obs["cell_type"].str.removeprefix("type_").astype(int)
-    rna.obs["half"] = np.where(number == 1, "rare one", np.where(number < 13, "first", "second"))
+    rna.obs["half"] = np.where(number == 1, "rare one", np.where(number < 7, "first", "second"))
     write_h5ad(rna, tmp_path / "rna.h5ad")
     options = ("--group-key", "half", "--window", 50_000, "--unit-size", 30, "--n-units", 100, "--background", 60)
     given = files(done, atac=tmp_path / "atac.h5ad", rna=tmp_path / "rna.h5ad")
@@ -145,11 +167,11 @@ def test_groups_of_cells_are_tested_too(done, tmp_path, capsys):
 
 def test_a_genome_changes_the_background(done, tmp_path):
     rng = np.random.default_rng(0)
-    with (tmp_path / "genome.fa").open("w") as file:
+    with (tmp_path / "genome.fa").open("wb") as file:
         for chrom in range(1, 5):
-            gc = np.repeat(rng.uniform(0.2, 0.8, 5_000), 1_000)  # a stretch of a kilobase each
-            bases = np.where(rng.random(len(gc)) < gc, "G", "A")
-            file.write(f">{chrom}\n{''.join(bases)}\n")
+            gc = np.repeat(rng.integers(2, 9, 6_000), 1_000)  # tenths, of a kilobase each
+            bases = np.where(np.tile(np.arange(10), 600_000) < gc, ord("G"), ord("A")).astype(np.uint8)
+            file.write(b">%d\n" % chrom + bases.tobytes() + b"\n")
     common = ("peakgene", *files(done), *SMALL, "--window", 50_000)
     assert run(*common, "--output", tmp_path / "plain") == 0
     assert run(*common, "--output", tmp_path / "gc", "--fasta", tmp_path / "genome.fa") == 0
