@@ -625,7 +625,8 @@ def simulate(
         mdata = make(cells, genes, proteins, cell_types, paired=not unpaired, seed=seed, n_markers=markers or 0)
         write_simulation(mdata, output)
         made = list(mdata.mod)
-    say(f"{output}: {', '.join(f'{name}.h5ad' for name in made)}, samplesheet.csv")
+    more = ["genes.bed", "truth.tsv"] if chromatin else []
+    say(f"{output}: {', '.join([*(f'{name}.h5ad' for name in made), *more])}, samplesheet.csv")
 
 
 @cli.command()
