@@ -110,15 +110,25 @@ def read_inputs(
     return PeakGeneData(prepared, counts, peaks, table, z, trained, rna, messages + said)
 
 
-def read_annotation(path: Path, modality: str) -> AnnData:
-    """obs, var and uns of a prepared file, and its counts where they are not too large; never X and obsm.
+def read_annotation(path: Path, modality: str, in_memory: bool = False) -> AnnData:
+    """Annotation of a prepared file, without X and obsm.
+
+    Parameters
+    ----------
+    path
+        The file.
+    modality
+        What it must have been prepared as.
+    in_memory
+        Whether the counts are read, if they are not too large; else they stay in the file, and their rows are read when
+        they are sliced.
 
     Raises
     ------
     InputError
         Missing, damaged, not prepared, or of another modality.
     """
-    from anndata.io import read_elem, sparse_dataset
+    from anndata.io import read_elem
 
     kind = sniff(path)
     if kind != "h5ad":
@@ -130,8 +140,8 @@ def read_annotation(path: Path, modality: str) -> AnnData:
         layers = {}
         if "layers/counts" in file:
             stored = file["layers/counts"]
-            lazy = hasattr(stored, "keys") and 8 * stored["data"].shape[0] > in_memory_limit()
-            layers["counts"] = sparse_dataset(stored) if lazy else read_elem(stored)
+            small = not hasattr(stored, "keys") or 8 * stored["data"].shape[0] <= in_memory_limit()
+            layers["counts"] = read_elem(stored) if in_memory and small else _on_disk(stored)
         adata = AnnData(
             obs=read_elem(file["obs"]),
             var=read_elem(file["var"]),
@@ -146,6 +156,13 @@ def read_annotation(path: Path, modality: str) -> AnnData:
     return adata
 
 
+def _on_disk(stored: Any) -> Any:
+    """A stored matrix that is read when it is sliced."""
+    from anndata.io import sparse_dataset
+
+    return sparse_dataset(stored) if hasattr(stored, "keys") else stored
+
+
 def read_atac(path: Path) -> tuple[AnnData, Any]:
     """Prepared ATAC and its raw peak counts, which stay in the file where they are large.
 
@@ -154,9 +171,9 @@ def read_atac(path: Path) -> tuple[AnnData, Any]:
     InputError
         As :func:`read_annotation`; or there are no peaks in it.
     """
-    from anndata.io import read_elem, sparse_dataset
+    from anndata.io import read_elem
 
-    adata = read_annotation(path, "atac")
+    adata = read_annotation(path, "atac", in_memory=True)
     names = adata.uns["scmodal"].get(PEAKS_KEY)
     with reading(str(path), "h5ad"):
         file = h5py.File(path, "r")
@@ -167,7 +184,7 @@ def read_atac(path: Path) -> tuple[AnnData, Any]:
                 "gene: prepare the peak matrix or the fragments with `scmodal preprocess --modality atac --genes`"
             )
         lazy = hasattr(stored, "keys") and 8 * stored["data"].shape[0] > in_memory_limit()
-        counts = sparse_dataset(stored) if lazy else read_elem(stored)
+        counts = _on_disk(stored) if lazy else read_elem(stored)
     if counts.shape[1] != len(names):
         raise InputError(f"{path}: {counts.shape[1]:,} columns of peaks but {len(names):,} names; prepare it again")
     return adata, counts

@@ -229,7 +229,9 @@ def _groups(n: int, labels: np.ndarray | None) -> list[tuple[str, np.ndarray]]:
     """All cells, then those of each label."""
     groups = [(ALL_CELLS, np.arange(n))]
     if labels is not None:
-        groups += [(str(name), np.flatnonzero(labels == name)) for name in sorted(set(labels) - {""})]
+        for name in sorted(set(labels) - {""}):
+            own = f"{name} (group)" if name == ALL_CELLS else str(name)  # a label may be called like the group of all
+            groups.append((own, np.flatnonzero(labels == name)))
     return groups
 
 

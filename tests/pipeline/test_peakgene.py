@@ -68,9 +68,10 @@ s2,protein,protein.h5ad,
 
 def stub(folder: Path, *arguments: str) -> Run:
     """The pipeline with RNA and ATAC in one sample, and RNA and protein in another; nothing is computed."""
-    (folder / "sheet.csv").write_text(SHEET)
-    for name in ("rna.h5ad", "atac.h5ad", "protein.h5ad", "genes.bed"):
-        (folder / name).touch()
+    if not (folder / "sheet.csv").exists():  # touched again they would be other files to -resume
+        (folder / "sheet.csv").write_text(SHEET)
+        for name in ("rna.h5ad", "atac.h5ad", "protein.h5ad", "genes.bed"):
+            (folder / name).touch()
     return pipeline(folder, "--input", "sheet.csv", "-stub-run", *arguments)
 
 

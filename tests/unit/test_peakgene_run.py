@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from scmodal import cli
-from scmodal.io import write_h5ad
+from scmodal.io import MEMORY_VARIABLE, write_h5ad
 from scmodal.peakgene.expression import imputed_expression
 from scmodal.peakgene.formats import COLUMNS, read_table
 from scmodal.peakgene.locus import column_places, expression_without_locus, locus_columns
@@ -163,6 +163,17 @@ def test_groups_of_cells_are_tested_too(done, tmp_path, capsys):
     assert table["distance"].abs().max() <= 50_000
     assert groups["first"]["n_cells"] + groups["second"]["n_cells"] < groups["all"]["n_cells"] == 500
     assert not table.groupby("group")["r"].apply(list).duplicated().any()
+
+
+def test_large_data_stay_in_their_files(done, links, tmp_path, monkeypatch):
+    monkeypatch.setenv(MEMORY_VARIABLE, "0")
+    options = ("--leave-locus-out", "--paired", "--window", 20_000)
+    assert run("peakgene", *files(done), "--output", tmp_path / "out", *SMALL, *options) == 0
+    lazy = read_table(tmp_path / "out" / "peak_gene.tsv.gz")
+    both = lazy.merge(read_table(links / "peak_gene.tsv.gz"), on=["gene", "peak"], suffixes=("", "_in_memory"))
+    assert len(both) == len(lazy) > 100
+    assert (both["r"] == both["r_in_memory"]).all()
+    assert (both["r_paired"] == both["r_paired_in_memory"]).all()
 
 
 def test_a_genome_changes_the_background(done, tmp_path):
