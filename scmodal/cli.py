@@ -572,6 +572,7 @@ def report(
 
 @cli.command()
 @click.option("--output", type=PATH, required=True, help="Folder for the .h5ad files and samplesheet.csv.")
+@click.option("--peak-gene", is_flag=True, help="RNA and ATAC with planted peak-gene links, and what was planted.")
 @click.option("--cells", type=click.IntRange(10), default=1000, show_default=True)
 @click.option("--genes", type=click.IntRange(50), default=1000, show_default=True)
 @click.option("--proteins", type=click.IntRange(3), default=60, show_default=True)
@@ -585,38 +586,31 @@ def report(
     metavar="[MARKERS]",
     help="Mass cytometry of the same tissue, too; 30 markers unless a number is given.",
 )
-@click.option("--chromatin", is_flag=True, help="Chromatin with planted peak-gene links in place of proteins.")
 @click.option("--unpaired", is_flag=True, help="Different cells in the files.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def simulate(
     output: Path,
+    peak_gene: bool,
     cells: int,
     genes: int,
     proteins: int,
     cell_types: int,
     markers: int | None,
-    chromatin: bool,
     unpaired: bool,
     seed: int,
 ) -> None:
     """Make RNA and protein counts, and cytometry, with a known truth."""
+    if peak_gene:
+        _simulate_links(output, cells, genes, cell_types, not unpaired, seed)
+        return
+
     from scmodal.io import check_writable
     from scmodal.simulate import simulate as make
     from scmodal.simulate import write_simulation
     from scmodal.simulate_large import LARGE, write_large_simulation
 
     check_writable(output)
-    if chromatin:
-        from scmodal.simulate_links import simulate_links, write_link_simulation
-
-        if markers:
-            raise InputError("--cytometry and --chromatin are simulated apart: leave out one of the two")
-        if 10 * cells * genes > LARGE:
-            raise InputError("--chromatin is for simulations in memory: fewer --cells or --genes")
-        simulation = simulate_links(cells, genes, n_cell_types=cell_types, paired=not unpaired, seed=seed)
-        write_link_simulation(simulation, output)
-        made = ["rna", "atac"]
-    elif cells * genes > LARGE:
+    if cells * genes > LARGE:
         if markers:
             raise InputError("--cytometry is for simulations in memory: fewer --cells or --genes, or leave it out")
         write_large_simulation(output, cells, genes, proteins, cell_types, paired=not unpaired, seed=seed)
@@ -625,8 +619,18 @@ def simulate(
         mdata = make(cells, genes, proteins, cell_types, paired=not unpaired, seed=seed, n_markers=markers or 0)
         write_simulation(mdata, output)
         made = list(mdata.mod)
-    more = ["genes.bed", "truth.tsv"] if chromatin else []
-    say(f"{output}: {', '.join([*(f'{name}.h5ad' for name in made), *more])}, samplesheet.csv")
+    say(f"{output}: {', '.join(f'{name}.h5ad' for name in made)}, samplesheet.csv")
+
+
+def _simulate_links(output: Path, cells: int, genes: int, cell_types: int, paired: bool, seed: int) -> None:
+    from scmodal.simulate_large import LARGE
+    from scmodal.simulate_links import simulate_links, write_link_simulation
+
+    if 10 * cells * genes > LARGE:
+        raise InputError("--peak-gene is for simulations in memory: fewer --cells or --genes")
+    simulation = simulate_links(cells, genes, n_cell_types=cell_types, paired=paired, seed=seed)
+    write_link_simulation(simulation, output)
+    say(f"{output}: rna.h5ad, atac.h5ad, genes.bed, truth.tsv, samplesheet.csv")
 
 
 @cli.command()

@@ -6,7 +6,7 @@ process EXAMPLE {
 
     script:
     """
-    scmodal simulate --output raw --chromatin --cells 300 --genes 60 --cell-types 2
+    scmodal simulate --output raw --peak-gene --cells 300 --genes 60 --cell-types 2
     scmodal preprocess --input raw/rna.h5ad --modality rna --label-key cell_type --output rna.h5ad
     scmodal preprocess --input raw/atac.h5ad --modality atac --genes raw/genes.bed --label-key cell_type --output atac.h5ad
     scmodal integrate --input rna.h5ad --input atac.h5ad --output run --steps 20 --batch-size 80 --device cpu
