@@ -85,7 +85,7 @@ def _position(text: str) -> int | None:
 def _place(
     flaws: _Flaws, number: int, start: int | None, end: int | None, strand: str, texts: Sequence[str], first: int
 ) -> tuple[int, int] | None:
-    """Start and end of a gene, None where they are none; `first` is the number that the format gives a chromosome's base 1."""
+    """Start and end of a gene, None where they are none; `first` is the base that the format counts from."""
     if start is None or end is None:
         flaws.add("start and end must be whole numbers, not negative", number, " ".join(texts))
         return None
