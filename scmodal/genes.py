@@ -17,6 +17,9 @@ GENE_COLUMNS = ("chrom", "start", "end", "gene", "gene_id", "strand", "tss")
 """Columns of a table of genes. ``start`` and ``end`` are 0-based and half-open, as in BED; ``tss`` is the 0-based
 position of the first transcribed base: ``start`` on the + strand, ``end - 1`` on the - strand."""
 
+LONGEST = 5_000_000
+"""Base pairs: twice the longest gene known; what is longer is a slip of the file."""
+
 _SHOWN = 5  # flawed lines quoted in a message
 _NOT_MAIN = re.compile(r"[_.]|random|^(?:chr)?Un|^[A-Z]{2}\d{6}|^(?:GL|KI|JH|KZ|KN|KQ)\d+", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r'(?:^|;)\s*([A-Za-z_]\w*)(?:\s+"([^"]*)"|\s*=\s*"?([^";]*)"?|\s+([^";\s]+))')
@@ -286,6 +289,18 @@ def read_genes(path: str | Path) -> pd.DataFrame:
     frame = rows.frame()
     if frame.empty:
         raise InputError(f"{name}: no genes in it; give a BED file (chrom, start, end, symbol, strand) or a GTF")
+    long = (frame["end"] - frame["start"] > LONGEST).to_numpy()
+    if long.any():
+        listed = list(frame["gene"][long])
+        if long.all():
+            raise InputError(
+                f"{name}: every gene is longer than {LONGEST:,} bp ({io.some(listed)}); correct their ends"
+            )
+        messages.append(
+            f"{len(listed):,} genes of {name} are longer than {LONGEST:,} bp, as no gene is, and are left out "
+            f"({io.some(listed, 3)})."
+        )
+        frame = frame[~long]
     frame = _one_place(frame, name, messages)
     frame = frame.sort_values(["chrom", "start", "end", "gene"], kind="stable").reset_index(drop=True)
     frame["tss"] = np.where(frame["strand"] == "+", frame["start"], frame["end"] - 1).astype(np.int64)
