@@ -50,21 +50,28 @@ def _check_end(path: Path, name: str) -> None:
                 raise InputError(f"{name}: the bgzip file is cut short (its end mark is missing); copy it again")
 
 
+def _comments(path: Path, name: str) -> int:
+    """Lines of comments before the first fragment."""
+    with io.reading(name, "a fragments file"), io._open_text(path) as handle:
+        return next((i for i, line in enumerate(handle) if not line.startswith("#")), 0)
+
+
 def _pieces(path: Path, name: str) -> Iterator[pd.DataFrame]:
     """Chromosome, start, end and barcode of the fragments, some lines at a time, checked."""
     compression: Any = "gzip" if io._beginning(path, 2) == b"\x1f\x8b" else None
     first = 0
+    n_comments = _comments(path, name)
     try:
         reader = pd.read_csv(
             path,
             sep="\t",
-            comment="#",
+            # Not `comment`: a "#" also stands within barcodes, between the sample's name and the cell's.
+            skiprows=n_comments,
             header=None,
             usecols=[0, 1, 2, 3],
             names=["chrom", "start", "end", "barcode"],
             index_col=False,
-            dtype={0: "category", 1: str, 2: str, 3: "category"}
-            | {"chrom": "category", "start": str, "end": str, "barcode": "category"},
+            dtype={"chrom": "category", "start": str, "end": str, "barcode": "category"},
             keep_default_na=False,
             compression=compression,
             chunksize=_ROWS,

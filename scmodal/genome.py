@@ -204,8 +204,8 @@ def match_genome(
         chrom = new[codes]
         first = min(renamed)
         messages.append(
-            f"{name}: {len(renamed)} chromosomes were spelt differently in the {what} and in the genes and were renamed "
-            f"as in the genes ({first!r} is now {renamed[first]!r})."
+            f"{name}: {len(renamed)} chromosomes were spelt differently in the {what} and in the genes and were "
+            f"renamed as in the genes ({first!r} is now {renamed[first]!r})."
         )
         names = pd.Index(new)
     with_genes = set(genes["chrom"])
