@@ -27,14 +27,15 @@ workflow SCMODAL {
     take:
     sheet      // path: sample, modality, path, label_key, batch_key
     table      // path: the user's own links, or []
+    genes      // path: BED or GTF, for chromatin, or []
     seeds      // list of integers
     parameters // path: JSON of the parameters, for the report
     options    // map: impute, transfer, label_key, batch_key, validate_files, outdir
 
     main:
     // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
-    SAMPLESHEET(sheet, [], options)
-    PREPROCESS(SAMPLESHEET.out.modalities, table)
+    SAMPLESHEET(sheet, [], genes, options)
+    PREPROCESS(SAMPLESHEET.out.modalities, table, genes)
 
     // One item for each sample, its modalities in the order of the samplesheet, which is that of the chain:
     // [[id, modalities: [rna, protein], label_keys: [rna: 'celltype']], [rna.h5ad, protein.h5ad]].
@@ -100,12 +101,13 @@ workflow NEW_CELLS {
     take:
     sheet   // path: sample, modality, path
     model   // path: model/ folder of an integration
+    genes   // path: BED or GTF, for chromatin, or []
     options // map: impute, validate_files, outdir
 
     main:
     // One item for each row: [[id, modality], [file]]. A label_key is of no use here: nothing is labelled.
-    SAMPLESHEET(sheet, model, options)
-    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] })
+    SAMPLESHEET(sheet, model, genes, options)
+    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] }, genes)
 
     // One item for each row and other modality of the model: [[id, modality, from, to], h5ad, model].
     modalities = modalitiesOf(model)
