@@ -96,7 +96,7 @@ def canonical_modality(name: str) -> str:
 
 SHEET_COLUMNS = ("sample", "modality", "path", "label_key", "batch_key")
 REQUIRED_COLUMNS = ("sample", "modality", "path")
-INTEGRATED_MODALITIES = ("rna", "protein", "cytometry")
+INTEGRATED_MODALITIES = ("rna", "protein", "atac", "cytometry")
 """Modalities that this version can take from a raw file to an integration."""
 
 RESERVED_SAMPLES = ("report", "multiqc", "pipeline_info")
@@ -319,6 +319,7 @@ def read_samplesheet(
     files: Mapping[int, Path] | None = None,
     check_files: bool = True,
     new_cells_of: Sequence[str] | None = None,
+    genes: str | Path | bool = True,
 ) -> list[SampleRow]:
     """Read and check a samplesheet, and look into the files that it names.
 
@@ -335,6 +336,9 @@ def read_samplesheet(
         Look into the files (lightly: nothing is loaded). Without it, only the sheet itself is checked.
     new_cells_of
         Modalities of a trained model whose new cells the files are: one row is enough for a sample then.
+    genes
+        File with the genes for ATAC peaks and fragments, which is checked, too; False if there is none, True if that
+        is no matter yet.
 
     Returns
     -------
@@ -352,6 +356,13 @@ def read_samplesheet(
     if not lines:
         raise InputError(f"samplesheet {path}: no rows under the header; it needs a row per file")
     problems: list[str] = []
+    if isinstance(genes, str | Path):
+        from .genes import read_genes
+
+        try:
+            read_genes(genes)
+        except InputError as exc:
+            problems += exc.problems
     rows: list[tuple[str, SampleRow]] = []
     file_problems: dict[tuple[str, str, str | None, str | None], list[str]] = {}
     for number, (line, fields) in enumerate(lines, start=1):
@@ -391,7 +402,7 @@ def read_samplesheet(
 
                 question = (str(local), modality, label_key, batch_key)
                 if question not in file_problems:
-                    file_problems[question] = check_file(*question, name=record["path"])
+                    file_problems[question] = check_file(*question, name=record["path"], genes=bool(genes))
                 found += file_problems[question]
         problems += [f"samplesheet {path}, {where}: {text}" for text in found]
         if record["sample"] and not sample_problem(record["sample"]):
@@ -480,11 +491,11 @@ def check_prepared(adata: AnnData, name: str) -> None:
     if modality not in MODALITIES:
         problems.append(f"{name}: unknown modality {modality!r} in uns['scmodal']; {mend}")
     columns = ["linked", "highly_variable", "mean", "std"]
-    columns += ["highly_variable_rank"] if modality == "rna" else []
+    columns += ["highly_variable_rank"] if modality in ("rna", "atac") else []
     missing = [column for column in columns if column not in adata.var]
     if missing:
         problems.append(f"{name}: var lacks {', '.join(missing)}; {mend}")
-    if modality in ("rna", "protein") and "counts" not in adata.layers:
+    if modality in ("rna", "protein", "atac") and "counts" not in adata.layers:
         problems.append(f"{name}: layers['counts'] is missing; {mend}")
     if adata.n_obs == 0 or adata.n_vars == 0:
         problems.append(f"{name}: empty ({adata.n_obs} x {adata.n_vars}); {mend}")

@@ -29,14 +29,16 @@ workflow SCMODAL {
     take:
     sheet      // path: sample, modality, path, label_key, batch_key
     table      // path: the user's own links, or []
+    genes      // path: BED or GTF, for chromatin, or []
+    fasta      // path: genome, for the background of peak-gene links, or []
     seeds      // list of integers
     parameters // path: JSON of the parameters, for the report
     options    // map: impute, transfer, peakgene, genes, fasta, label_key, batch_key, validate_files, outdir
 
     main:
     // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
-    SAMPLESHEET(sheet, [], options)
-    PREPROCESS(SAMPLESHEET.out.modalities, table)
+    SAMPLESHEET(sheet, [], genes, options)
+    PREPROCESS(SAMPLESHEET.out.modalities, table, genes)
 
     // One item for each sample, its modalities in the order of the samplesheet, which is that of the chain:
     // [[id, modalities: [rna, protein], label_keys: [rna: 'celltype']], [rna.h5ad, protein.h5ad]].
@@ -81,7 +83,7 @@ workflow SCMODAL {
             def (rna, atac) = ['rna', 'atac'].collect { name -> h5ads[meta.modalities.indexOf(name)] }
             [meta + [group_key: meta.label_keys.atac ?: meta.label_keys.rna], rna, atac, h5mu, model]
         }
-    PEAKGENE(regulated, givenFile(options.genes), givenFile(options.fasta))
+    PEAKGENE(regulated, genes, fasta)
 
     // All that belongs to one sample, each file with its kind and seed; the size is known, so no sample waits for another.
     results = channel.empty()
@@ -115,12 +117,13 @@ workflow NEW_CELLS {
     take:
     sheet   // path: sample, modality, path
     model   // path: model/ folder of an integration
+    genes   // path: BED or GTF, for chromatin, or []
     options // map: impute, validate_files, outdir
 
     main:
     // One item for each row: [[id, modality], [file]]. A label_key is of no use here: nothing is labelled.
-    SAMPLESHEET(sheet, model, options)
-    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] })
+    SAMPLESHEET(sheet, model, genes, options)
+    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] }, genes)
 
     // One item for each row and other modality of the model: [[id, modality, from, to], h5ad, model].
     modalities = modalitiesOf(model)
@@ -165,11 +168,6 @@ def labelDirections(meta) {
 // Whether peaks are linked to genes: where both were measured and it is known where the genes are.
 def isRegulated(meta, options) {
     return options.peakgene && options.genes && meta.modalities.containsAll(['rna', 'atac'])
-}
-
-// The file of a parameter, or [] where none is given.
-def givenFile(path) {
-    return path ? file(path, checkIfExists: true, glob: false) : []
 }
 
 // How many files make a sample's report: its coverage and, for each seed, run, metrics, imputed features, labels and links.
