@@ -25,7 +25,8 @@ MAX_CELLS = 1_000
 
 _COUNTS = 10_000  # peak counts to which a group's coverage is brought
 _WIDTH_LEAST = 0.003  # of a peak, as a share of the window: half a kilobase would not be seen
-_POSITIVE, _NEGATIVE = "#B2182B", "#2166AC"
+_POSITIVE, _NEGATIVE, _NO_LINK = "#B2182B", "#2166AC", "#C8C8C8"
+_NEARLY = 2.0  # |z| from which a pair that is no link is drawn, too
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Locus:
     expression
         Imputed values of some cells of each group.
     links
-        Significant links of the gene: `start`, `end`, `r`, `group`.
+        Pairs of the gene that are drawn: `start`, `end`, `r`, `group`, `link` (False: it stands out, but not enough).
     limits
         First and last base within sight.
     """
@@ -67,7 +68,7 @@ def file_name(gene: str) -> str:
 def draw_loci(
     data: PeakGeneData,
     genes: Sequence[str],
-    links: pd.DataFrame,
+    table: pd.DataFrame,
     settings: LinkSettings,
     labels: np.ndarray | None,
     folder: Path,
@@ -80,10 +81,10 @@ def draw_loci(
         The cells.
     genes
         Names of the genes, all of which are in ``data.genes``.
-    links
-        Significant links.
+    table
+        All tested pairs.
     settings
-        The window is used.
+        Window and false discovery rate are used.
     labels
         Group of each cell; one group of all without.
     folder
@@ -101,7 +102,7 @@ def draw_loci(
     for gene in dict.fromkeys(genes):
         row = data.genes.iloc[int(np.flatnonzero(data.genes["gene"] == gene)[0])]
         own = {name: part[gene] for name, part in values.items()}
-        locus = locus_of(row, data.genes, data.peaks, totals, own, links, settings.window)
+        locus = locus_of(row, data.genes, data.peaks, totals, own, table, settings)
         for suffix in (".pdf", ".png"):
             files.append(locus_figure(locus, folder / f"{file_name(gene)}{suffix}"))
     return files
@@ -145,8 +146,8 @@ def locus_of(
     peaks: pd.DataFrame,
     totals: dict[str, np.ndarray],
     expression: dict[str, np.ndarray],
-    links: pd.DataFrame,
-    window: int,
+    table: pd.DataFrame,
+    settings: LinkSettings,
 ) -> Locus:
     """Cut out what is near a gene.
 
@@ -160,11 +161,15 @@ def locus_of(
         By group, coverage of all peaks.
     expression
         By group, imputed values.
-    links
-        Significant links of all genes.
-    window
-        Base pairs to either side of the start of transcription.
+    table
+        All tested pairs of all genes.
+    settings
+        Window and false discovery rate are used.
     """
+    window = settings.window
+    pairs = table[table["gene"] == gene["gene"]]
+    pairs = pairs.assign(link=pairs["fdr"] <= settings.fdr)
+    pairs = pairs[pairs["link"] | ((pairs["z"].abs() >= _NEARLY) & (pairs["group"] == ALL_CELLS))]
     low = max(0, min(int(gene["tss"]) - window, int(gene["start"])))
     high = max(int(gene["tss"]) + window, int(gene["end"]))
     there = (peaks["chrom"] == gene["chrom"]) & (peaks["end"] > low) & (peaks["start"] < high)
@@ -176,7 +181,7 @@ def locus_of(
         peaks=peaks.loc[there, ["start", "end"]],
         coverage=coverage,
         expression=expression,
-        links=links.loc[links["gene"] == gene["gene"], ["start", "end", "r", "group"]],
+        links=pairs.sort_values("link")[["start", "end", "r", "group", "link"]],
         limits=(low, high),
     )
 
@@ -229,13 +234,17 @@ def _coverage(tracks: Sequence[Any], locus: Locus, colours: dict[str, str]) -> N
 
 
 def _arcs(axes: Any, locus: Locus) -> None:
-    """Links hang from the start of transcription to the middle of their peak; those of one group only are dashed."""
+    """Links hang from the start of transcription to the middle of their peak.
+
+    Those of one group only are dashed; pairs that stand out but are no links are grey, and lie below.
+    """
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Curve
 
     tss = int(locus.gene["tss"])
     reach = max(1, max(abs(tss - locus.limits[0]), abs(locus.limits[1] - tss)))
-    for begin, end, r, group in zip(*(locus.links[name] for name in ("start", "end", "r", "group"))):
+    columns = (locus.links[name] for name in ("start", "end", "r", "group", "link"))
+    for begin, end, r, group, link in zip(*columns):
         middle = (begin + end) / 2
         depth = 0.25 + 0.75 * abs(middle - tss) / reach
         curve = Curve(
@@ -246,8 +255,8 @@ def _arcs(axes: Any, locus: Locus) -> None:
             PathPatch(
                 curve,
                 fill=False,
-                edgecolor=_POSITIVE if r > 0 else _NEGATIVE,
-                linewidth=0.5 + 1.5 * abs(r),
+                edgecolor=_NO_LINK if not link else _POSITIVE if r > 0 else _NEGATIVE,
+                linewidth=0.5 + 1.5 * abs(r) * link,
                 alpha=0.85,
                 linestyle="-" if group == ALL_CELLS else "--",
             )
@@ -258,8 +267,8 @@ def _arcs(axes: Any, locus: Locus) -> None:
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.set_ylabel("links", rotation=0, ha="right", va="center", fontsize=7)
-    if len(locus.links) == 0:
-        axes.text(tss, -0.5, "no link", ha="center", va="center", color="#777777", fontsize=7)
+    if not locus.links["link"].any():
+        axes.text(tss, -0.9, "no link", ha="center", va="center", color="#777777", fontsize=7)
 
 
 def _gene_model(axes: Any, locus: Locus) -> None:

@@ -138,7 +138,7 @@ def peak_gene(
         if request.plot_genes:
             from scmodal.peakgene.figure import draw_loci
 
-            draw_loci(data, request.plot_genes, links, settings, labels, folder / "figures")
+            draw_loci(data, request.plot_genes, found.table, settings, labels, folder / "figures")
     return found.table
 
 

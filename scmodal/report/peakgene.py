@@ -155,7 +155,7 @@ def _locus(path: Path) -> Figure:
         body,
         f"Locus of {path.stem}",
         "Accessibility of each peak in each group of cells, links as arcs (red positive, blue negative; dashed: in one"
-        " group only), genes, and at the right the imputed expression.",
+        " group only; grey: |z| of 2 or more, but no link), genes, and at the right the imputed expression.",
         "linked peaks are open where the gene is expressed.",
         "arcs to peaks that are open everywhere.",
     )
