@@ -404,7 +404,7 @@ def fragments(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     places = parse_peaks(raw.var, "x")
     lines = ["# id=x"]
     for cell, peak, n in zip(counts.row, counts.col, counts.data, strict=True):
-        chrom, start, end = places.iloc[peak]
+        chrom, start, _ = places.iloc[peak]
         for i in range(int(n)):
             length = 100 if (cell + i) % 3 else 200
             lines.append(f"{chrom}\t{start + 100}\t{start + 100 + length}\tACGTACGTACGT{cell}-1\t1")
