@@ -96,9 +96,6 @@ def canonical_modality(name: str) -> str:
 
 SHEET_COLUMNS = ("sample", "modality", "path", "label_key", "batch_key")
 REQUIRED_COLUMNS = ("sample", "modality", "path")
-INTEGRATED_MODALITIES = ("rna", "protein", "atac", "cytometry")
-"""Modalities that this version can take from a raw file to an integration."""
-
 RESERVED_SAMPLES = ("report", "multiqc", "pipeline_info")
 """Folders of the result folder that are no samples."""
 
@@ -381,12 +378,6 @@ def read_samplesheet(
                 modality = canonical_modality(record["modality"])
             except InputError as exc:
                 found += exc.problems
-            if modality is not None and modality not in INTEGRATED_MODALITIES:
-                found.append(
-                    f"modality {modality!r} cannot be integrated by this version (it can: "
-                    f"{', '.join(INTEGRATED_MODALITIES)})"
-                )
-                modality = None
         if not record["path"]:
             found.append("column 'path' is empty")
         label_key, batch_key = record["label_key"] or None, record["batch_key"] or None

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from . import io
 from ._version import __version__
 from .chromatin import LSI, PEAKS, AtacOptions, read_atac, to_gene_activity
-from .contracts import INTEGRATED_MODALITIES, SCHEMA_VERSION, InputError, canonical_modality
+from .contracts import SCHEMA_VERSION, InputError, canonical_modality
 from .lsi import lsi
 from .rows import CountView, RowStore, column_moments, column_ranges, join_blocks, row_sums
 
@@ -818,7 +818,7 @@ def preprocess_files(
     InputError
         Whatever is wrong with the files, all of it at once.
     """
-    modality = _known_modality(modality)
+    modality = canonical_modality(modality)
     if not paths:
         raise InputError("no input file was given")
     if len(paths) > 1 and not batch_key:
@@ -861,15 +861,6 @@ def preprocess_files(
     return cytometry(adata, cofactor, batch_key=batch_key, label_key=label_key, linked=linked_features)
 
 
-def _known_modality(modality: str) -> str:
-    modality = canonical_modality(modality)
-    if modality not in INTEGRATED_MODALITIES:
-        raise InputError(
-            f"modality {modality!r} cannot be prepared by this version (it can: {', '.join(INTEGRATED_MODALITIES)})"
-        )
-    return modality
-
-
 def preprocess_to_file(
     paths: Sequence[str | Path],
     modality: str,
@@ -902,7 +893,7 @@ def preprocess_to_file(
     InputError
         Whatever is wrong with the files, or a folder that cannot be written to.
     """
-    modality = _known_modality(modality)
+    modality = canonical_modality(modality)
     checked = io.open_counts(paths[0], modality) if len(paths) == 1 else None
     if checked is None:
         adata = preprocess_files(

@@ -404,7 +404,7 @@ def fragments(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     places = parse_peaks(raw.var, "x")
     lines = ["# id=x"]
     for cell, peak, n in zip(counts.row, counts.col, counts.data, strict=True):
-        chrom, start, end = places.iloc[peak]
+        chrom, start, _ = places.iloc[peak]
         for i in range(int(n)):
             length = 100 if (cell + i) % 3 else 200
             lines.append(f"{chrom}\t{start + 100}\t{start + 100 + length}\tACGTACGTACGT{cell}-1\t1")
@@ -429,9 +429,26 @@ def test_fragments_give_the_counts_of_the_peaks(simulated, fragments):
     expected = raw[cells, adata.var_names].X.toarray()
     np.testing.assert_array_equal(adata.X.toarray(), expected)
     np.testing.assert_array_equal(adata.obs["n_fragments"], expected.sum(1))
-    assert (adata.obs["tss_enrichment"] >= 0).all()
-    ratio = adata.obs["nucleosome_signal"].mean()
-    assert 0.3 < ratio < 0.8  # a third of the fragments are long
+    lines = gzip.decompress(fragments.read_bytes()).decode().splitlines()[1:]
+    lengths = pd.DataFrame([line.split("\t")[1:4] for line in lines], columns=["start", "end", "cell"])
+    long = (
+        (lengths["end"].astype(int) - lengths["start"].astype(int) == 200).groupby(lengths["cell"]).agg(["sum", "size"])
+    )
+    signal = (long["sum"] / np.maximum(long["size"] - long["sum"], 1)).loc[list(adata.obs_names)]
+    np.testing.assert_allclose(adata.obs["nucleosome_signal"], signal, rtol=1e-6)
+
+
+def test_tss_enrichment_of_ends_at_starts_and_anywhere(tmp_path):
+    genes = _genome(0, 400)
+    rng = np.random.default_rng(0)
+    at_starts = genes["tss"].to_numpy()[rng.integers(0, 400, 4000)]
+    anywhere = rng.integers(0, 150_000_000, 4000)
+    frame = pd.DataFrame({"chrom": "chr1", "start": np.concatenate([at_starts, anywhere])})
+    frame.loc[:3999, "chrom"] = genes["chrom"].to_numpy()[np.searchsorted(genes["tss"].sort_values(), at_starts) % 400]
+    frame = frame.assign(end=frame["start"] + 40, cell=["A"] * 4000 + ["B"] * 4000)
+    frame.to_csv(tmp_path / "f.tsv", sep="\t", header=False, index=False)
+    adata = read_atac(tmp_path / "f.tsv", AtacOptions(genes, check_build=False))
+    assert adata.obs.loc["A", "tss_enrichment"] > 20 * max(adata.obs.loc["B", "tss_enrichment"], 1)
 
 
 def test_order_does_not_matter(simulated, fragments, tmp_path):
@@ -455,7 +472,16 @@ def test_pieces_do_not_matter(simulated, fragments, monkeypatch):
 def test_tiles_where_there_are_no_peaks(simulated, fragments):
     adata = read_atac(fragments, _options(simulated, fragments, peaks=None))
     assert "5,000 bp" in " ".join(adata.uns["scmodal"]["messages"])
-    np.testing.assert_array_equal(np.asarray(adata.X.sum(1)).ravel(), adata.obs["n_fragments"])
+    # Both ends in one tile are one fragment, in two tiles one in each.
+    tiles = set()
+    for number, line in enumerate(gzip.decompress(fragments.read_bytes()).decode().splitlines()[1:]):
+        chrom, start, end, cell, _ = line.split("\t")
+        tiles |= {
+            (number, cell, f"{chrom}:{t * 5000}-{(t + 1) * 5000}") for t in (int(start) // 5000, (int(end) - 1) // 5000)
+        }
+    expected = pd.Series([(cell, tile) for _, cell, tile in tiles]).value_counts()
+    found = {(adata.obs_names[i], adata.var_names[j]): n for i, j, n in zip(*sp.find(adata.X), strict=True)}
+    assert found == expected.to_dict()
 
 
 @pytest.mark.parametrize(

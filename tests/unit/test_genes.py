@@ -157,3 +157,11 @@ def test_unreadable_files(tmp_path):
 def test_main_chromosomes():
     assert all(map(is_main_chromosome, ["chr1", "X", "chrMT", "2L", "IV"]))
     assert not any(map(is_main_chromosome, ["chr1_KI270706v1_random", "chrUn_x", "GL000194.1", "KI270728.1"]))
+
+
+def test_genes_longer_than_any_are_left_out(tmp_path):
+    frame = read_genes(_write(tmp_path / "a.bed", "chr1\t1\t9000000\tDUX4\t+\nchr1\t10\t20\tB\t-\n"))
+    assert list(frame["gene"]) == ["B"]
+    assert "longer than 5,000,000 bp" in frame.attrs["messages"][0]
+    with pytest.raises(InputError, match="every gene is longer"):
+        read_genes(_write(tmp_path / "b.bed", "chr1\t1\t9000000\tDUX4\t+\n"))
