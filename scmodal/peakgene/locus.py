@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from scmodal.networks import TwoLayer
 
 
-def locus_columns(genes: pd.DataFrame, columns: pd.DataFrame, window: int, upstream: int = 0) -> sp.csr_matrix:
+WEIGHTED_REACH = 100_000
+"""Base pairs around a gene within which peaks count in its activity where they are weighted by their distance."""
+
+
+def locus_columns(
+    genes: pd.DataFrame, columns: pd.DataFrame, window: int, upstream: int = 0, around: int = 0
+) -> sp.csr_matrix:
     """Columns of the encoder's input that show the locus of a gene.
 
     Parameters
@@ -40,6 +46,8 @@ def locus_columns(genes: pd.DataFrame, columns: pd.DataFrame, window: int, upstr
         Base pairs around the start of transcription in which peaks are tested.
     upstream
         How far before its gene a gene-activity column counts peaks.
+    around
+        How much further it does so, on both sides.
 
     Returns
     -------
@@ -47,8 +55,8 @@ def locus_columns(genes: pd.DataFrame, columns: pd.DataFrame, window: int, upstr
         Genes x columns, True where the region that the column counts peaks in overlaps the window.
     """
     plus = columns["strand"].to_numpy() != "-"
-    start = columns["start"].to_numpy() - np.where(plus, upstream, 0)
-    end = columns["end"].to_numpy() + np.where(plus, 0, upstream)
+    start = columns["start"].to_numpy() - np.where(plus, upstream, 0) - around
+    end = columns["end"].to_numpy() + np.where(plus, 0, upstream) + around
     tss = genes["tss"].to_numpy()
     rows, found = [], []
     of_columns = columns.groupby("chrom").indices

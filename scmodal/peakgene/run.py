@@ -28,7 +28,7 @@ from scmodal.peakgene.formats import (
 )
 from scmodal.peakgene.inputs import PeakGeneData, cell_groups, read_inputs
 from scmodal.peakgene.link import LinkSettings, link_peaks, other_correlation
-from scmodal.peakgene.locus import column_places, expression_without_locus, locus_columns
+from scmodal.peakgene.locus import WEIGHTED_REACH, column_places, expression_without_locus, locus_columns
 from scmodal.peakgene.pairs import pairs_within
 from scmodal.peakgene.units import MIN_UNITS, choose_units, fitting_size
 
@@ -195,8 +195,10 @@ def find_links(
     measured = _measured(data) if request.paired else None
     masks = None
     if request.leave_locus_out:
-        upstream = int(data.atac.uns["scmodal"].get("gene_activity", {}).get("upstream", 0))
-        masks = locus_columns(data.genes, column_places(data.model, data.atac), settings.window, upstream)
+        how = data.atac.uns["scmodal"].get("gene_activity", {})
+        around = WEIGHTED_REACH if how.get("mode") == "weighted" else 0
+        places = column_places(data.model, data.atac)
+        masks = locus_columns(data.genes, places, settings.window, int(how.get("upstream", 0)), around)
     tables, groups = [], {}
     for name, cells in _groups(len(data.z), labels):
         try:

@@ -244,6 +244,7 @@ def test_columns_of_a_locus_are_those_whose_region_meets_the_window():
     assert list(mask[0].indices) == [0, 1, 2]
     assert mask[1].nnz == 0
     assert list(locus_columns(genes, columns, 5_000, 0)[0].indices) == [0]
+    assert list(locus_columns(genes, columns, 5_000, 0, 1_500)[0].indices) == [0, 1, 2, 3]
 
 
 # ---- sequence
