@@ -719,16 +719,16 @@ def _mtx_files(path: Path, name: str) -> _MtxFiles:
     matrix = matrices[0]
     prefix = matrix.name.removesuffix(".gz").removesuffix("matrix.mtx")
 
-    def companion(*stems: str) -> Path:
-        for stem in stems:
-            for suffix in (".tsv.gz", ".tsv", ".bed.gz", ".bed") if stem == "peaks" else (".tsv.gz", ".tsv"):
-                candidate = folder / f"{prefix}{stem}{suffix}"
+    def companion(*names: str) -> Path:
+        for own in names:
+            for suffix in (".gz", ""):
+                candidate = folder / f"{prefix}{own}{suffix}"
                 if candidate.is_file():
                     return candidate
-        wanted = " or ".join(f"{prefix}{stem}.tsv[.gz]" for stem in stems)
+        wanted = " or ".join(f"{prefix}{own}[.gz]" for own in names)
         raise InputError(f"{name}: {wanted} is missing beside {matrix.name}; copy the whole 10x folder")
 
-    return _MtxFiles(matrix, companion("features", "genes", "peaks"), companion("barcodes"))
+    return _MtxFiles(matrix, companion("features.tsv", "genes.tsv", "peaks.bed"), companion("barcodes.tsv"))
 
 
 def _mtx_features(path: Path) -> pd.DataFrame:
