@@ -274,6 +274,17 @@ def test_prepared_data_survive_the_file(tmp_path, prepared):
     assert list(again.uns["scmodal"]["peaks"]) == list(prepared.uns["scmodal"]["peaks"])
 
 
+@pytest.mark.parametrize("in_memory_gb", ["1", "1e-6"])
+def test_peaks_are_left_in_the_file_on_demand(tmp_path, prepared, monkeypatch, in_memory_gb):
+    monkeypatch.setenv(io.MEMORY_VARIABLE, in_memory_gb)
+    io.write_h5ad(prepared, tmp_path / "a.h5ad")
+    adata = io.read_prepared(tmp_path / "a.h5ad", peaks=False)
+    assert list(adata.obsm) == ["X_lsi"]
+    assert "peaks" not in adata.uns["scmodal"]
+    assert adata.shape == prepared.shape
+    assert (io.to_csr(adata.layers["counts"][:]) != prepared.layers["counts"]).nnz == 0
+
+
 def test_peaks_need_genes(simulated):
     with pytest.raises(InputError, match=r"atac\.h5ad: holds peaks.*--genes"):
         preprocess.preprocess_files([simulated / "atac.h5ad"], "atac")
