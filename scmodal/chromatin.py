@@ -21,8 +21,7 @@ from .intervals import has_peaks, parse_peaks, peak_names, read_peaks
 if TYPE_CHECKING:
     from anndata import AnnData
 
-PEAKS = "peaks"
-"""Key of the raw counts of peaks in ``obsm``, and of the peaks' names in ``uns["scmodal"]``."""
+PEAKS = io.PEAKS
 
 LSI = "X_lsi"
 """Key of the components of the peaks in ``obsm``."""

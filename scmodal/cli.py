@@ -247,7 +247,7 @@ def link(
     from scmodal.links import LinkTable, build_links, coverage_summary, coverage_text
 
     check_writable(output.parent)
-    adatas = [read_prepared(path) for path in inputs]
+    adatas = [read_prepared(path, peaks=False) for path in inputs]
     own = LinkTable.read(table, [modality_of(adata) for adata in adatas]) if table is not None else None
     links, coverage = build_links(adatas, own, topology)
     links.write(output)
@@ -338,7 +338,7 @@ def integrate(
     if resume != "auto":  # there, a place that takes no checkpoint is only told
         check_writable(checkpoint.parent)
     pick_device(device)
-    adatas = [read_prepared(path) for path in inputs]
+    adatas = [read_prepared(path, peaks=False) for path in inputs]
     links = LinkTable.read(links_path) if links_path is not None else None
     model = ScModal(chosen, seed=seed, device=device, threads=threads)
     advance, end = _training_progress()
@@ -391,7 +391,7 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
 
     check_writable(output.parent)
     model = ScModal.load(model_path, device=device)
-    shape = impute_to_file(model, source, target, read_prepared(input_path), output)
+    shape = impute_to_file(model, source, target, read_prepared(input_path, peaks=False), output)
     say(f"{output}: {shape[0]} cells x {shape[1]} features")
 
 

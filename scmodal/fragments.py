@@ -58,6 +58,7 @@ def _comments(path: Path, name: str) -> int:
 
 def _pieces(path: Path, name: str) -> Iterator[pd.DataFrame]:
     """Chromosome, start, end and barcode of the fragments, some lines at a time, checked."""
+    types: Any = {"chrom": "category", "start": str, "end": str, "barcode": "category"}
     compression: Any = "gzip" if io._beginning(path, 2) == b"\x1f\x8b" else None
     first = 0
     n_comments = _comments(path, name)
@@ -71,7 +72,7 @@ def _pieces(path: Path, name: str) -> Iterator[pd.DataFrame]:
             usecols=[0, 1, 2, 3],
             names=["chrom", "start", "end", "barcode"],
             index_col=False,
-            dtype={"chrom": "category", "start": str, "end": str, "barcode": "category"},
+            dtype=types,
             keep_default_na=False,
             compression=compression,
             chunksize=_ROWS,
@@ -258,7 +259,8 @@ class _Counter:
 def _count_piece(piece: pd.DataFrame, cell: np.ndarray, peaks: pd.DataFrame, n_cells: int) -> sp.csr_matrix:
     """Fragments of a piece with an end in a peak, each once a peak: cells x peaks."""
     places = peaks.groupby("chrom", sort=False).indices
-    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    rows: list[Any] = [np.zeros(0, np.int64)]
+    columns: list[Any] = [np.zeros(0, np.int64)]
     for chrom, own in piece.groupby("chrom", observed=True, sort=False).indices.items():
         there = places.get(str(chrom))
         if there is None:

@@ -297,8 +297,8 @@ def read_genes(path: str | Path) -> pd.DataFrame:
                 f"{name}: every gene is longer than {LONGEST:,} bp ({io.some(listed)}); correct their ends"
             )
         messages.append(
-            f"{len(listed):,} genes of {name} are longer than {LONGEST:,} bp, as no gene is, and are left out "
-            f"({io.some(listed, 3)})."
+            f"{len(listed):,} places of genes in {name} are longer than {LONGEST:,} bp, as no gene is, and left out "
+            f"({io.some(list(dict.fromkeys(listed)), 3)})."
         )
         frame = frame[~long]
     frame = _one_place(frame, name, messages)

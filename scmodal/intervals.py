@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,9 +53,8 @@ def has_peaks(var: pd.DataFrame) -> bool:
 def _looks_like_genes(var: pd.DataFrame) -> bool:
     """Gene annotation has places, too: names that are words are symbols, not numbers of peaks."""
     names = [str(n) for n in var.index[:: max(1, len(var) // 200)]]
-    return sum(not re.fullmatch(r"(?:peak|region|tile|bin|interval)?[ _.-]?\d+", n, re.IGNORECASE) for n in names) > (
-        0.5 * len(names)
-    )
+    numbered = re.compile(r"(?:.*(?:peak|region|tile|bin|interval))?[ _.-]?\d+[a-z]?", re.IGNORECASE)
+    return sum(numbered.fullmatch(name) is None for name in names) > 0.5 * len(names)
 
 
 def parse_peaks(var: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -198,7 +198,8 @@ def overlapping(
 
 def overlapping_pairs(queries: pd.DataFrame, targets: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`overlapping`, over all chromosomes: tables with ``chrom``, ``start`` and ``end``."""
-    found_q, found_t = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    found_q: list[Any] = [np.zeros(0, np.int64)]
+    found_t: list[Any] = [np.zeros(0, np.int64)]
     places = targets.groupby("chrom", sort=False, observed=True).indices
     for chrom, own in queries.groupby("chrom", sort=False, observed=True).indices.items():
         there = places.get(chrom)

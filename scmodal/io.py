@@ -48,6 +48,9 @@ ENSEMBL_ID = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?", re.IGNORECASE)
 INTERVAL = re.compile(r"[\w.]+[:_-]\d+[-_:]\d+")
 BARCODE = re.compile(r"([A-Za-z0-9]+[_#-])*[ACGTN]{10,}([-_.]\w+)*")
 
+PEAKS = "peaks"
+"""Key of the raw counts of peaks in ``obsm``, and of the peaks' names in ``uns["scmodal"]``."""
+
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _TENX_FOLDERS = ("filtered_feature_bc_matrix", "filtered_gene_bc_matrices", "filtered_peak_bc_matrix")
 _SHOWN = 5  # names quoted in a message before "and N more"
@@ -719,16 +722,16 @@ def _mtx_files(path: Path, name: str) -> _MtxFiles:
     matrix = matrices[0]
     prefix = matrix.name.removesuffix(".gz").removesuffix("matrix.mtx")
 
-    def companion(*stems: str) -> Path:
-        for stem in stems:
-            for suffix in (".tsv.gz", ".tsv", ".bed.gz", ".bed") if stem == "peaks" else (".tsv.gz", ".tsv"):
-                candidate = folder / f"{prefix}{stem}{suffix}"
+    def companion(*names: str) -> Path:
+        for own in names:
+            for suffix in (".gz", ""):
+                candidate = folder / f"{prefix}{own}{suffix}"
                 if candidate.is_file():
                     return candidate
-        wanted = " or ".join(f"{prefix}{stem}.tsv[.gz]" for stem in stems)
+        wanted = " or ".join(f"{prefix}{own}[.gz]" for own in names)
         raise InputError(f"{name}: {wanted} is missing beside {matrix.name}; copy the whole 10x folder")
 
-    return _MtxFiles(matrix, companion("features", "genes", "peaks"), companion("barcodes"))
+    return _MtxFiles(matrix, companion("features.tsv", "genes.tsv", "peaks.bed"), companion("barcodes.tsv"))
 
 
 def _mtx_features(path: Path) -> pd.DataFrame:
@@ -1683,7 +1686,15 @@ def _open_matrix(item: Any, name: str) -> Any:
     return matrix
 
 
-def _open_h5ad(group: Any, name: str, with_raw: bool) -> AnnData:
+def _obsm(group: Any, peaks: bool = True) -> dict[str, Any]:
+    """What is in ``obsm`` of an h5ad, on demand without the counts of peaks."""
+    from anndata.io import read_elem
+
+    entries = group["obsm"].items() if "obsm" in group else ()
+    return {key: read_elem(item) for key, item in entries if peaks or key != PEAKS}
+
+
+def _open_h5ad(group: Any, name: str, with_raw: bool, peaks: bool = True) -> AnnData:
     """An AnnData whose X, counts and raw stay in the open file; everything else is read."""
     from anndata import AnnData
     from anndata.io import read_elem
@@ -1695,7 +1706,7 @@ def _open_h5ad(group: Any, name: str, with_raw: bool) -> AnnData:
         obs=read_elem(group["obs"]),
         var=read_elem(group["var"]),
         uns=read_elem(group["uns"]) if "uns" in group else {},
-        obsm=read_elem(group["obsm"]) if "obsm" in group else {},
+        obsm=_obsm(group, peaks),
         layers={"counts": found["layers/counts"]} if "layers/counts" in found else {},
         raw={"X": found["raw"], "var": read_elem(group["raw/var"])} if with_raw and "raw" in found else None,
     )
@@ -1759,8 +1770,16 @@ def _plain_uns(adata: AnnData) -> None:
         adata.uns["scmodal"] = plain(dict(own))
 
 
-def read_prepared(path: str | Path) -> AnnData:
+def read_prepared(path: str | Path, peaks: bool = True) -> AnnData:
     """Read a file that ``scmodal preprocess`` wrote.
+
+    Parameters
+    ----------
+    path
+        The prepared ``.h5ad``.
+    peaks
+        Read the counts of peaks of chromatin, too, which are much larger than all the rest and which the engine does
+        not need.
 
     Returns
     -------
@@ -1774,6 +1793,8 @@ def read_prepared(path: str | Path) -> AnnData:
         Missing, damaged, or no prepared file.
     """
     import anndata
+    from anndata import AnnData
+    from anndata.io import read_elem
 
     path = Path(path)
     kind = sniff(path)
@@ -1783,9 +1804,15 @@ def read_prepared(path: str | Path) -> AnnData:
         )
     with reading(str(path), "h5ad"):
         if _matrix_bytes(path) > in_memory_limit():
-            adata = _open_h5ad(h5py.File(path, "r"), str(path), with_raw=False)
-        else:
+            adata = _open_h5ad(h5py.File(path, "r"), str(path), with_raw=False, peaks=peaks)
+        elif peaks:
             adata = anndata.read_h5ad(path)
+        else:
+            with h5py.File(path, "r") as file:
+                parts = {key: read_elem(file[key]) for key in ("X", "layers", "obs", "var", "uns") if key in file}
+                adata = AnnData(**parts, obsm=_obsm(file, peaks))
+    if not peaks and "scmodal" in adata.uns:
+        adata.uns["scmodal"].pop(PEAKS, None)
     _plain_uns(adata)
     check_prepared(adata, str(path))
     return adata

@@ -15,8 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmodal._version import __version__
-from scmodal.chromatin import PEAKS
-from scmodal.io import atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
+from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 from scmodal.presets import pairs_of
 from scmodal.rows import row_chunks

@@ -20,7 +20,7 @@ from scmodal.embed import read_new_cells
 from scmodal.gene_activity import DECAY, activity_weights
 from scmodal.genes import read_genes
 from scmodal.genome import likely_build, match_genome
-from scmodal.intervals import fit_names, overlapping, parse_peaks, read_peaks
+from scmodal.intervals import fit_names, has_peaks, overlapping, parse_peaks, read_peaks
 from scmodal.lsi import lsi, tf_idf
 
 GENES = pd.DataFrame(
@@ -64,6 +64,8 @@ def test_peak_names(name, place):
 def test_peaks_from_columns_of_var():
     var = pd.DataFrame({"seqnames": ["chr1", "chr1"], "start": [1, 5], "End": [3.0, 9.0]}, index=["0", "1"])
     assert parse_peaks(var, "x").to_numpy().tolist() == [["chr1", 1, 3], ["chr1", 5, 9]]
+    for names, are in ((["0", "1"], True), (["s1_peak_1", "s1_peak_2b"], True), (["CD4", "ACTB"], False)):
+        assert has_peaks(var.set_axis(names)) is are
 
 
 def test_faulty_peaks_are_named():
@@ -270,6 +272,17 @@ def test_prepared_data_survive_the_file(tmp_path, prepared):
     again = io.read_prepared(tmp_path / "a.h5ad")
     assert (again.obsm["peaks"] != prepared.obsm["peaks"]).nnz == 0
     assert list(again.uns["scmodal"]["peaks"]) == list(prepared.uns["scmodal"]["peaks"])
+
+
+@pytest.mark.parametrize("in_memory_gb", ["1", "1e-6"])
+def test_peaks_are_left_in_the_file_on_demand(tmp_path, prepared, monkeypatch, in_memory_gb):
+    monkeypatch.setenv(io.MEMORY_VARIABLE, in_memory_gb)
+    io.write_h5ad(prepared, tmp_path / "a.h5ad")
+    adata = io.read_prepared(tmp_path / "a.h5ad", peaks=False)
+    assert list(adata.obsm) == ["X_lsi"]
+    assert "peaks" not in adata.uns["scmodal"]
+    assert adata.shape == prepared.shape
+    assert (io.to_csr(adata.layers["counts"][:]) != prepared.layers["counts"]).nnz == 0
 
 
 def test_peaks_need_genes(simulated):
