@@ -500,6 +500,11 @@ class ScModal:
             raise InputError("the model is not trained yet: call fit() or ScModal.load()")
         return self._networks
 
+    @property
+    def networks(self) -> Networks:
+        """The trained networks; InputError without training."""
+        return self._fitted()
+
     def known_modality(self, modality: str) -> str:
         """Canonical name of a modality that the model has; InputError for any other."""
         name = canonical_modality(modality)

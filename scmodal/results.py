@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmodal._version import __version__
-from scmodal.io import atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
+from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 from scmodal.presets import pairs_of
 from scmodal.rows import row_chunks
@@ -41,7 +41,8 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
     -------
     MuData; each modality with ``obsm["X_scmodal"]``, ``var["linked"]`` (has a link that was used) and ``var["used"]``
     (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices are those of
-    `adatas`, not copies; those that are still in their file are left out.
+    `adatas`, not copies; those that are still in their file are left out, and so are counts of peaks
+    (``obsm["peaks"]``): they stay in the prepared file, for the latent is of gene activity.
     """
     modalities = {}
     for name, adata in zip(model.modalities, adatas):
@@ -51,8 +52,8 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
             layers={key: layer for key, layer in adata.layers.items() if not is_on_disk(layer)},
             obs=adata.obs.copy(),
             var=adata.var.copy(),
-            obsm=dict(adata.obsm),
-            uns=dict(adata.uns),
+            obsm={key: value for key, value in adata.obsm.items() if key != PEAKS},
+            uns=_without_peaks(adata.uns),
         )
         copy.obsm[LATENT_KEY] = model.embed(modality=name)
         copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
@@ -69,6 +70,13 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
         "scmodal_version": __version__,
     }
     return mdata
+
+
+def _without_peaks(uns: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes without the names of the peaks, which name columns that are not there."""
+    own = uns.get("scmodal")
+    notes = {key: value for key, value in own.items() if key != PEAKS} if isinstance(own, Mapping) else None
+    return dict(uns) | ({} if notes is None else {"scmodal": notes})
 
 
 def _stored(adata: AnnData) -> dict[str, Any]:

@@ -3,6 +3,7 @@
  *
  *   samplesheet ─ PREPROCESS ─┬─ LINK ─ INTEGRATE ─┬─ IMPUTE ───┐
  *                             └────────────┘       ├─ TRANSFER ─┼─ REPORT
+ *                                                  ├─ PEAKGENE ─┤
  *                                                  └─ EVALUATE ─┘
  *
  * A `sample` is one integration. Everything after INTEGRATE is done once for each seed.
@@ -20,6 +21,7 @@ include { INTEGRATE   } from '../modules/nf-scmodal/scmodal/integrate'
 include { EMBED       } from '../modules/nf-scmodal/scmodal/embed'
 include { IMPUTE      } from '../modules/nf-scmodal/scmodal/impute'
 include { TRANSFER    } from '../modules/nf-scmodal/scmodal/transfer'
+include { PEAKGENE    } from '../modules/nf-scmodal/scmodal/peakgene'
 include { EVALUATE    } from '../modules/nf-scmodal/scmodal/evaluate'
 include { REPORT      } from '../modules/nf-scmodal/scmodal/report'
 
@@ -27,14 +29,16 @@ workflow SCMODAL {
     take:
     sheet      // path: sample, modality, path, label_key, batch_key
     table      // path: the user's own links, or []
+    genes      // path: BED or GTF, for chromatin, or []
+    fasta      // path: genome, for the background of peak-gene links, or []
     seeds      // list of integers
     parameters // path: JSON of the parameters, for the report
-    options    // map: impute, transfer, label_key, batch_key, validate_files, outdir
+    options    // map: impute, transfer, peakgene, genes, fasta, label_key, batch_key, validate_files, outdir
 
     main:
     // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
-    SAMPLESHEET(sheet, [], options)
-    PREPROCESS(SAMPLESHEET.out.modalities, table)
+    SAMPLESHEET(sheet, [], genes, options)
+    PREPROCESS(SAMPLESHEET.out.modalities, table, genes)
 
     // One item for each sample, its modalities in the order of the samplesheet, which is that of the chain:
     // [[id, modalities: [rna, protein], label_keys: [rna: 'celltype']], [rna.h5ad, protein.h5ad]].
@@ -69,6 +73,18 @@ workflow SCMODAL {
     TRANSFER(labelled.filter { options.transfer })
     EVALUATE(INTEGRATE.out.run)
 
+    // One item for each seed of a sample with RNA and ATAC: [[…, group_key], rna.h5ad, atac.h5ad, integrated.h5mu, model].
+    regulated = INTEGRATE.out.integrated
+        .join(INTEGRATE.out.model)
+        .map { meta, h5mu, model -> [meta - [seed: meta.seed], meta, h5mu, model] }
+        .combine(prepared, by: 0)
+        .filter { _sample, meta, _h5mu, _model, _h5ads -> isRegulated(meta, options) }
+        .map { _sample, meta, h5mu, model, h5ads ->
+            def (rna, atac) = ['rna', 'atac'].collect { name -> h5ads[meta.modalities.indexOf(name)] }
+            [meta + [group_key: meta.label_keys.atac ?: meta.label_keys.rna], rna, atac, h5mu, model]
+        }
+    PEAKGENE(regulated, genes, fasta)
+
     // All that belongs to one sample, each file with its kind and seed; the size is known, so no sample waits for another.
     results = channel.empty()
         .mix(
@@ -77,10 +93,11 @@ workflow SCMODAL {
             EVALUATE.out.json.map { meta, json -> [meta, 'metrics', json] },
             IMPUTE.out.h5ad.map { meta, h5ad -> [meta, 'imputed', h5ad] },
             TRANSFER.out.labels.map { meta, tsv -> [meta, 'labels', tsv] },
+            PEAKGENE.out.folder.map { meta, folder -> [meta, 'peakgene', folder] },
         )
         .map { meta, kind, result -> [groupKey(meta.id, nResults(meta, seeds.size(), options)), [kind: kind, order: resultOrder(meta), result: result]] }
         .groupTuple()
-        .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed'].collect { kind -> ofKind(items, kind) } }
+        .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed', 'peakgene'].collect { kind -> ofKind(items, kind) } }
     REPORT(results, parameters)
 
     VERSIONS(options.outdir)
@@ -100,12 +117,13 @@ workflow NEW_CELLS {
     take:
     sheet   // path: sample, modality, path
     model   // path: model/ folder of an integration
+    genes   // path: BED or GTF, for chromatin, or []
     options // map: impute, validate_files, outdir
 
     main:
     // One item for each row: [[id, modality], [file]]. A label_key is of no use here: nothing is labelled.
-    SAMPLESHEET(sheet, model, options)
-    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] })
+    SAMPLESHEET(sheet, model, genes, options)
+    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] }, genes)
 
     // One item for each row and other modality of the model: [[id, modality, from, to], h5ad, model].
     modalities = modalitiesOf(model)
@@ -147,11 +165,17 @@ def labelDirections(meta) {
     return directions(meta).findAll { from, _to -> meta.label_keys[from] }
 }
 
-// How many files make a sample's report: its coverage and, for each seed, run, metrics, imputed features and labels.
+// Whether peaks are linked to genes: where both were measured and it is known where the genes are.
+def isRegulated(meta, options) {
+    return options.peakgene && options.genes && meta.modalities.containsAll(['rna', 'atac'])
+}
+
+// How many files make a sample's report: its coverage and, for each seed, run, metrics, imputed features, labels and links.
 def nResults(meta, n_seeds, options) {
     def imputed = options.impute ? directions(meta).size() : 0
     def labels = options.transfer ? labelDirections(meta).size() : 0
-    return 1 + n_seeds * (2 + imputed + labels)
+    def links = isRegulated(meta, options) ? 1 : 0
+    return 1 + n_seeds * (2 + imputed + labels + links)
 }
 
 // Sorts a sample's files the same way in every run: by seed, then by direction.

@@ -34,7 +34,7 @@ def test_preprocess_joins_files_and_quotes_column_names(tmp_path: Path) -> None:
     include {{ PREPROCESS }} from 'MODULES/preprocess'
     workflow {{
         meta = [id: 'pbmc', modality: 'rna', label_key: "{LABEL_KEY}", batch_key: 'batch']
-        PREPROCESS([meta, [file('first half.h5ad'), file('second half.h5ad')]], [])
+        PREPROCESS([meta, [file('first half.h5ad'), file('second half.h5ad')]], [], [])
     }}
     """
     run = run_workflow(tmp_path, script)
@@ -49,7 +49,7 @@ def test_a_wrong_column_stops_with_status_2(tmp_path: Path) -> None:
     script = f"""
     include {{ PREPROCESS }} from 'MODULES/preprocess'
     workflow {{
-        PREPROCESS([[id: 'pbmc', modality: 'rna', label_key: 'cell_type'], file('{TESTDATA / "rna.h5ad"}')], [])
+        PREPROCESS([[id: 'pbmc', modality: 'rna', label_key: 'cell_type'], file('{TESTDATA / "rna.h5ad"}')], [], [])
     }}
     """
     run = run_workflow(tmp_path, script)
@@ -61,7 +61,7 @@ def test_a_wrong_column_stops_with_status_2(tmp_path: Path) -> None:
 
 def test_every_module_has_its_parts() -> None:
     modules = sorted(path.parent for path in REPO.glob("modules/nf-scmodal/scmodal/*/main.nf"))
-    assert len(modules) == 9
+    assert len(modules) == 10
     for module in modules:
         for part in ("meta.yml", "environment.yml", "tests/main.nf.test"):
             assert (module / part).is_file(), module / part

@@ -7,6 +7,7 @@ process EMBED {
 
     input:
     tuple val(meta), path(cells, stageAs: 'input/*'), path(model), path(reference) // raw or prepared cells of meta.modality; integrated.h5mu with labels, or []
+    path genes, stageAs: 'genes/*' // BED or GTF, for peaks and fragments (atac), or []
 
     output:
     tuple val(meta), path("${prefix}.h5ad")             , emit: h5ad
@@ -18,11 +19,12 @@ process EMBED {
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}.${meta.modality}"
     def label_key = meta.label_key ? "--label-key '${meta.label_key.replace("'", "'\\''")}'" : ''
+    def annotation = genes && meta.modality == 'atac' ? "--genes ${genes}" : ''
     def labels = reference ? "--reference ${reference} ${label_key} --labels ${prefix}.labels.tsv" : ''
     """
     export NUMBA_CACHE_DIR=\${NUMBA_CACHE_DIR:-\$PWD/.cache} MPLCONFIGDIR=\${MPLCONFIGDIR:-\$PWD/.cache} OMP_NUM_THREADS=${task.cpus}
 
-    scmodal embed --model ${model} --input ${cells} --modality ${meta.modality} ${labels} ${args} --output ${prefix}.h5ad --table ${prefix}.embedding.parquet
+    scmodal embed --model ${model} --input ${cells} --modality ${meta.modality} ${labels} ${annotation} ${args} --output ${prefix}.h5ad --table ${prefix}.embedding.parquet
     """
 
     stub:

@@ -9,6 +9,7 @@ process VALIDATE {
     // `rows` are the numbers (1 is the first below the header) of the rows that `files` belong to.
     tuple val(meta), path(sheet), val(rows), path(files, stageAs: 'input?/*')
     path model // folder of a trained model whose new cells the files are, or []
+    path genes, stageAs: 'genes/*' // BED or GTF, for peaks and fragments (atac), or []
 
     output:
     tuple val(meta), path("${prefix}.csv"), emit: csv
@@ -19,8 +20,9 @@ process VALIDATE {
     prefix = task.ext.prefix ?: "${meta.id}.validated"
     def staged = [rows, [files].flatten()].transpose().collect { row, staged_file -> "--file ${row}=${staged_file}" }.join(' ')
     def trained = model ? "--model ${model}" : ''
+    def annotation = genes ? "--genes ${genes}" : ''
     """
-    scmodal validate --input ${sheet} ${staged} ${trained} ${args} --output ${prefix}.csv
+    scmodal validate --input ${sheet} ${staged} ${trained} ${annotation} ${args} --output ${prefix}.csv
     """
 
     stub:
