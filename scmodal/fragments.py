@@ -221,6 +221,8 @@ def match_cells(cells: Sequence[str], barcodes: Sequence[str], name: str) -> tup
         shared = own.index.intersection(there.index)
         if len(shared) > len(best):
             best, told = dict(zip(there[shared], own[shared])), text
+        if len(best) == len(cells):
+            break
     if not best:
         raise InputError(
             f"{name}: none of its barcodes ({io.some(list(barcodes), 3)}) is one of the given cells "

@@ -71,7 +71,8 @@ def simulate_atac(
 ) -> MuData:
     """Simulate RNA and chromatin of the same tissue.
 
-    Cells and RNA are those of :func:`scmodal.simulate.simulate`. The genome has the genes one after the other on four
+    Cells and RNA are made as in :func:`scmodal.simulate.simulate`; the first half of the genes tells states apart as
+    the genes of surface markers do there. The genome has the genes one after the other on four
     chromosomes. A gene's promoter and a peak within the gene are open in proportion to ``exp(0.8 * level)`` of the
     gene; two further peaks a gene are open at random, whatever the state of the cell. Counts are Poisson at a depth
     that differs between cells, mostly 0 as in real data.
@@ -119,7 +120,7 @@ def simulate_atac(
     atac_cells = rna_cells if paired else slice(n_cells, 2 * n_cells)
     batch = obs["batch"].cat.codes.to_numpy()
     levels = _levels(rng, latent, n_genes)
-    rna_counts = _rna_counts(rng, levels[rna_cells], batch[rna_cells], n_linked=0, umis=umis)
+    rna_counts = _rna_counts(rng, levels[rna_cells], batch[rna_cells], n_linked=n_genes // 2, umis=umis)
     genes = _genome(rng, n_genes)
     peaks = _peaks(rng, genes)
     atac_counts = _peak_counts(rng, levels[atac_cells], peaks["own"].to_numpy())

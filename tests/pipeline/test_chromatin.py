@@ -14,7 +14,7 @@ from .conftest import Run, pipeline
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
-SETTINGS = ("--steps", "150", "--batch_size", "80", "--set", "n_hidden=64", "--paired")
+SETTINGS = ("--steps", "200", "--batch_size", "80", "--set", "n_hidden=64", "--paired")
 
 
 @pytest.fixture(scope="module")

@@ -100,3 +100,25 @@ def test_three_modalities_in_the_order_that_has_links() -> None:
     assert model.impute("protein", "atac", protein).n_obs == 60
     links, _ = build_links([rna, protein, atac])  # by the antigens' genes, as RNA is
     assert len(links.between("protein", "atac")) == len(links.between("rna", "protein"))
+
+
+def test_simulated_peaks_follow_their_genes_and_only_they_do() -> None:
+    data = simulate_atac(400, 40, 4, seed=5)
+    again = simulate_atac(400, 40, 4, seed=5)
+    rna, atac = data.mod["rna"], data.mod["atac"]
+    assert (atac.X != again.mod["atac"].X).nnz == 0
+    level = rna.X.toarray()
+    own = np.array([rna.var_names.get_loc(g) if g else -1 for g in atac.var["gene"]])
+    correlation = np.array(
+        [np.corrcoef(atac.X[:, j].toarray().ravel(), level[:, max(i, 0)])[0, 1] for j, i in enumerate(own)]
+    )
+    told = own < 20  # the half of the genes that tell states apart; -1: a peak of no gene
+    assert np.nanmean(correlation[told & (own >= 0)]) > 0.15
+    assert abs(np.nanmean(correlation[own < 0])) < 0.05
+    assert (atac.obs_names == rna.obs_names).all()
+    assert not set(simulate_atac(20, 20, 2, paired=False).mod["atac"].obs_names) & set(
+        simulate_atac(20, 20, 2, paired=False).mod["rna"].obs_names
+    )
+    with pytest.raises(InputError) as error:
+        simulate_atac(1, 2, 1, seed=-1)
+    assert len(error.value.problems) == 3

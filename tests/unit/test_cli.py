@@ -268,3 +268,23 @@ def test_a_defect_is_told_as_one(monkeypatch, capsys, tmp_path: Path):
 def test_doctor(capsys):
     assert run("doctor") == 0
     assert "torch" in capsys.readouterr().out
+
+
+def test_chromatin_by_commands(tmp_path: Path, capsys):
+    size = ("--cells", 40, "--genes", 60, "--cell-types", 2)
+    assert run("simulate", "--modalities", "gex,peaks", "--output", tmp_path / "raw", *size) == 0
+    raw = tmp_path / "raw"
+    assert {path.name for path in raw.iterdir()} == {"rna.h5ad", "atac.h5ad", "genes.bed", "samplesheet.csv"}
+    assert run("validate", "--input", raw / "samplesheet.csv") == 2
+    assert "--genes" in capsys.readouterr().err
+    assert run("validate", "--input", raw / "samplesheet.csv", "--genes", raw / "genes.bed") == 0
+    command = ("preprocess", "--input", raw / "atac.h5ad", "--modality", "peaks", "--output", tmp_path / "atac.h5ad")
+    assert run(*command) == 2
+    assert run(*command, "--genes", raw / "genes.bed", "--gene-activity", "tss") == 2
+    assert not (tmp_path / "atac.h5ad").exists()
+    assert run(*command, "--genes", raw / "genes.bed", "--genome", "toy", "--gene-activity", "weighted") == 0
+    own = anndata.read_h5ad(tmp_path / "atac.h5ad").uns["scmodal"]
+    assert own["genome"] == "toy"
+    assert own["gene_activity"]["mode"] == "weighted"
+    assert run("simulate", "--modalities", "atac", "--output", tmp_path / "x") == 2
+    assert run("simulate", "--modalities", "rna,atac", "--cytometry", "--output", tmp_path / "x") == 2
