@@ -5,6 +5,7 @@
 
 include { NEW_CELLS ; SCMODAL                                   } from './workflows/scmodal'
 include { checkParameters ; helpText ; parametersFile ; seedList } from './subworkflows/local/parameters'
+include { writeMethods                                         } from './subworkflows/local/methods'
 
 workflow {
     main:
@@ -15,6 +16,7 @@ workflow {
         checkParameters(params)
         def sheet = file(params.input, checkIfExists: true, glob: false)
         def parameters = parametersFile(params)
+        writeMethods(params)
         if (params.model) {
             log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (new cells on the model ${params.model})")
 
