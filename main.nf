@@ -3,9 +3,9 @@
  * scMODAL for Nextflow: single-cell data sets of different modalities in, one latent space out.
  */
 
-include { NEW_CELLS ; SCMODAL                                   } from './workflows/scmodal'
+include { NEW_CELLS ; SCMODAL                                    } from './workflows/scmodal'
 include { checkParameters ; helpText ; parametersFile ; seedList } from './subworkflows/local/parameters'
-include { writeMethods                                         } from './subworkflows/local/methods'
+include { writeMethods                                           } from './subworkflows/local/methods'
 
 workflow {
     main:

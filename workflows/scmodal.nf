@@ -12,14 +12,14 @@
  *   samplesheet ─ EMBED ─ IMPUTE
  */
 
-include { SAMPLESHEET       } from '../subworkflows/local/samplesheet'
-include { VERSIONS          } from '../subworkflows/local/versions'
-include { SCMODAL_INTEGRATE } from '../subworkflows/nf-scmodal/scmodal_integrate'
-include { EMBED             } from '../modules/nf-scmodal/scmodal/embed'
-include { IMPUTE            } from '../modules/nf-scmodal/scmodal/impute'
-include { TRANSFER          } from '../modules/nf-scmodal/scmodal/transfer'
-include { EVALUATE          } from '../modules/nf-scmodal/scmodal/evaluate'
-include { REPORT            } from '../modules/nf-scmodal/scmodal/report'
+include { SAMPLESHEET                  } from '../subworkflows/local/samplesheet'
+include { VERSIONS                     } from '../subworkflows/local/versions'
+include { SCMODAL_INTEGRATE            } from '../subworkflows/nf-scmodal/scmodal_integrate'
+include { SCMODAL_EMBED as EMBED       } from '../modules/nf-scmodal/scmodal/embed'
+include { SCMODAL_IMPUTE as IMPUTE     } from '../modules/nf-scmodal/scmodal/impute'
+include { SCMODAL_TRANSFER as TRANSFER } from '../modules/nf-scmodal/scmodal/transfer'
+include { SCMODAL_EVALUATE as EVALUATE } from '../modules/nf-scmodal/scmodal/evaluate'
+include { SCMODAL_REPORT as REPORT     } from '../modules/nf-scmodal/scmodal/report'
 
 workflow SCMODAL {
     take:

@@ -2,9 +2,9 @@
  * From files of two or more modalities to one latent space: PREPROCESS -> LINK -> INTEGRATE.
  */
 
-include { PREPROCESS } from '../../../modules/nf-scmodal/scmodal/preprocess'
-include { LINK       } from '../../../modules/nf-scmodal/scmodal/link'
-include { INTEGRATE  } from '../../../modules/nf-scmodal/scmodal/integrate'
+include { SCMODAL_PREPROCESS as PREPROCESS } from '../../../modules/nf-scmodal/scmodal/preprocess'
+include { SCMODAL_LINK as LINK             } from '../../../modules/nf-scmodal/scmodal/link'
+include { SCMODAL_INTEGRATE as INTEGRATE   } from '../../../modules/nf-scmodal/scmodal/integrate'
 
 workflow SCMODAL_INTEGRATE {
     take:

@@ -1,4 +1,4 @@
-process EMBED {
+process SCMODAL_EMBED {
     tag "${meta.id} ${meta.modality}"
     label 'process_low'
 

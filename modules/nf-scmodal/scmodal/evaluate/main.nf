@@ -1,4 +1,4 @@
-process EVALUATE {
+process SCMODAL_EVALUATE {
     tag "${meta.id}${meta.seed != null ? " seed ${meta.seed}" : ''}"
     label 'process_single'
 

@@ -1,4 +1,4 @@
-process IMPUTE {
+process SCMODAL_IMPUTE {
     tag "${meta.id}${meta.seed != null ? " seed ${meta.seed}" : ''} ${meta.from} to ${meta.to}"
     label 'process_low'
 

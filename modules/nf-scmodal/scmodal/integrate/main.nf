@@ -1,4 +1,4 @@
-process INTEGRATE {
+process SCMODAL_INTEGRATE {
     tag "${meta.id} seed ${meta.seed ?: 0}"
     label 'process_gpu'
 

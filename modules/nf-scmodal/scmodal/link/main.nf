@@ -1,4 +1,4 @@
-process LINK {
+process SCMODAL_LINK {
     tag "${meta.id}"
     label 'process_single'
 

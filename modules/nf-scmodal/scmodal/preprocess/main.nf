@@ -1,4 +1,4 @@
-process PREPROCESS {
+process SCMODAL_PREPROCESS {
     tag "${meta.id} ${meta.modality}"
     label 'process_low'
 

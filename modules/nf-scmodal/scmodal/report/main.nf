@@ -1,4 +1,4 @@
-process REPORT {
+process SCMODAL_REPORT {
     tag "${meta.id}"
     label 'process_low'
 

@@ -1,4 +1,4 @@
-process TRANSFER {
+process SCMODAL_TRANSFER {
     tag "${meta.id}${meta.seed != null ? " seed ${meta.seed}" : ''} ${meta.from} to ${meta.to}"
     label 'process_single'
 

@@ -1,4 +1,4 @@
-process VALIDATE {
+process SCMODAL_VALIDATE {
     tag "${meta.id}"
     label 'process_single'
 
