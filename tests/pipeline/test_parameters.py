@@ -102,24 +102,21 @@ CLUSTERS = {
         "process.maxRetries = 4",
     ],
 }
-CLUSTER_PARAMS = """queue: cpus
-gpu_queue: gpus
-aws_region: eu-west-1
-aws_cli: /opt/aws
-google_project: lab
-google_location: europe-west4
-on_demand: true
-container: registry.example/scmodal:1
-use_gpu: true
+GIVEN = """params {
+    aws_region = 'eu-west-1'
+    aws_cli = '/opt/aws'
+    google_project = 'lab'
+    google_location = 'europe-west4'
+    on_demand = true
+}
 """
 
 
 @pytest.mark.parametrize("profile", CLUSTERS)
 def test_cluster_and_cloud_profiles_take_their_parameters(profile: str, tmp_path: Path) -> None:
-    (tmp_path / "params.yml").write_text(CLUSTER_PARAMS)
-    run = nextflow(
-        tmp_path, "config", "-flat", "-profile", profile, "-params-file", str(tmp_path / "params.yml"), str(REPO)
-    )
+    """As on a command line, parameters are there before the configuration is read."""
+    (tmp_path / "nextflow.config").write_text(f"{GIVEN}includeConfig '{REPO}/nextflow.config'\n")
+    run = nextflow(tmp_path, "config", "-flat", "-profile", profile)
     assert run.code == 0, run.text
     for line in CLUSTERS[profile]:
         assert line in run.text, line
