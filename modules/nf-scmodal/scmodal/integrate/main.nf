@@ -21,7 +21,7 @@ process SCMODAL_INTEGRATE {
     tuple val(meta), path("${prefix}/metrics.json")     , emit: metrics
     tuple val(meta), path("${prefix}/latent.h5ad")      , emit: h5ad, optional: true // with ext.args '--anndata', as is the next
     tuple val(meta), path("${prefix}/X_scmodal.parquet"), emit: obsm, optional: true
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

@@ -12,7 +12,7 @@ process SCMODAL_VALIDATE {
 
     output:
     tuple val(meta), path("${prefix}.csv"), emit: csv
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''
