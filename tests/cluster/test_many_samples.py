@@ -1,6 +1,6 @@
 """Many samples and seeds at once on a small machine: all finish, and none takes another's files.
 
-Half an hour of two cores: run it with SCMODAL_MANY=24 (samples); without, it is skipped.
+It takes long on two cores: run it with SCMODAL_MANY=24 (samples); without, it is skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ N_SAMPLES = int(os.environ.get("SCMODAL_MANY", "0"))
 pytestmark = [
     pytest.mark.pipeline,
     pytest.mark.slow,
-    pytest.mark.skipif(N_SAMPLES == 0, reason="takes half an hour of two cores: set SCMODAL_MANY=24 to run it"),
+    pytest.mark.skipif(N_SAMPLES == 0, reason="takes long: set SCMODAL_MANY=24 to run it"),
 ]
 
 
