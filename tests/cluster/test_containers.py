@@ -46,9 +46,14 @@ def folder(tmp_path: Path) -> Path:
 
 def configure(folder: Path, engine: str, image: str) -> None:
     """This pipeline's profile of the engine, for the small workflow of one training."""
-    options = "podman.runOptions = '--user 0:0'" if engine == "podman" else f"{engine}.autoMounts = true"
-    with (folder / "nextflow.config").open("a") as config:
-        config.write(f"{engine}.enabled = true\n{options}\nparams.container = '{image}'\n")
+    options = (
+        "podman.runOptions = '--user 0:0 --no-healthcheck'" if engine == "podman" else f"{engine}.autoMounts = true"
+    )
+    path = folder / "nextflow.config"
+    # where the modules' configuration, which comes after it, reads it
+    config = path.read_text().replace("params.container = null", f"params.container = '{image}'")
+    assert image in config
+    path.write_text(f"{config}\n{engine}.enabled = true\n{options}\n")
 
 
 def kill(engine: str, task: Path) -> None:
@@ -75,6 +80,7 @@ def test_a_killed_container_goes_on_in_the_retry(folder: Path, start, engine: st
     configure(folder, engine, image)
     run = start(folder, "run", "main.nf")
     task = attempt_with_checkpoint(run, folder, 0, 0)
+    assert f"{engine} " in (task / ".command.run").read_text()
     kill(engine, task)
     text, _ = run.communicate(timeout=900)
     assert run.returncode == 0, text
