@@ -56,14 +56,16 @@ def configure(folder: Path, engine: str, image: str) -> None:
     path.write_text(f"{config}\n{engine}.enabled = true\n{options}\n")
 
 
+def working_folder(container: str) -> str:
+    command = ("podman", "inspect", "--format", "{{.Config.WorkingDir}}", container)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def kill(engine: str, task: Path) -> None:
     """End the container of a task as an operator or the kernel would."""
     if engine == "podman":
-        name = next(
-            line.split("--name ")[1].split()[0]
-            for line in (task / ".command.run").read_text().splitlines()
-            if "podman run" in line
-        )
+        names = subprocess.run(["podman", "ps", "--format", "{{.Names}}"], capture_output=True, text=True, check=True)
+        (name,) = (name for name in names.stdout.split() if working_folder(name) == str(task))
         subprocess.run(["podman", "kill", "--signal", "KILL", name], check=True, capture_output=True)
         return
     for process in Path("/proc").glob("[0-9]*"):
