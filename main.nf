@@ -3,8 +3,9 @@
  * scMODAL for Nextflow: single-cell data sets of different modalities in, one latent space out.
  */
 
-include { NEW_CELLS ; SCMODAL                                   } from './workflows/scmodal'
+include { NEW_CELLS ; SCMODAL                                    } from './workflows/scmodal'
 include { checkParameters ; helpText ; parametersFile ; seedList } from './subworkflows/local/parameters'
+include { writeMethods                                           } from './subworkflows/local/methods'
 
 workflow {
     main:
@@ -16,6 +17,7 @@ workflow {
         def sheet = file(params.input, checkIfExists: true, glob: false)
         def parameters = parametersFile(params)
         def genes = params.genes ? file(params.genes, checkIfExists: true, glob: false) : []
+        writeMethods(params)
         if (params.model) {
             log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (new cells on the model ${params.model})")
 

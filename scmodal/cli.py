@@ -280,6 +280,9 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--topology", help=TOPOLOGY_HELP + " The one that the links were made with (the preset's).")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (all).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the preset.")
+@click.option(
+    "--anndata", is_flag=True, help="Also OUTPUT/latent.h5ad (all cells, obsm['X_emb']) and OUTPUT/X_scmodal.parquet."
+)
 @click.option("--checkpoint", type=PATH, help="File to keep checkpoints in (OUTPUT.checkpoint.safetensors).")
 @click.option(
     "--checkpoint-every",
@@ -308,6 +311,7 @@ def integrate(
     topology: str | None,
     threads: int | None,
     settings: tuple[str, ...],
+    anndata: bool,
     checkpoint: Path | None,
     checkpoint_every: float,
     resume: str | None,
@@ -329,7 +333,7 @@ def integrate(
     from scmodal.io import atomic_path, check_writable, read_prepared
     from scmodal.links import LinkTable
     from scmodal.model import ScModal, pick_device
-    from scmodal.results import write_run
+    from scmodal.results import write_latent_cells, write_run
 
     if checkpoint is None:
         whole = Path(os.path.abspath(output))  # also where the folder is given as `.`
@@ -337,7 +341,9 @@ def integrate(
     check_writable(output if output.exists() else output.parent)
     if resume != "auto":  # there, a place that takes no checkpoint is only told
         check_writable(checkpoint.parent)
-    pick_device(device)
+    found = pick_device(device)
+    if device == "auto":
+        say(f"--device auto: {found.type}" + (", for torch finds no CUDA device here" if found.type == "cpu" else ""))
     adatas = [read_prepared(path, peaks=False) for path in inputs]
     links = LinkTable.read(links_path) if links_path is not None else None
     model = ScModal(chosen, seed=seed, device=device, threads=threads)
@@ -361,6 +367,8 @@ def integrate(
     try:
         with atomic_path(output) as temporary:
             write_run(model, adatas, temporary)
+            if anndata:
+                write_latent_cells(model, adatas, temporary)
     except InputError as error:
         again = " The trained model is kept: with --resume nothing is trained again." if checkpoint.exists() else ""
         raise InputError(

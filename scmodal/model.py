@@ -85,7 +85,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"device {name!r} was asked for, but torch finds no CUDA device here: check the driver (nvidia-smi) and "
-            "the container's GPU option, or use --device auto or cpu"
+            "the container's GPU option, or use --device auto or cpu (in the pipeline: leave out --use_gpu)"
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA device(s)")

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from anndata import AnnData
+from anndata import AnnData, concat
 from mudata import MuData
 
 from scmodal._version import __version__
-from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
+from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5ad, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 from scmodal.presets import pairs_of
 from scmodal.rows import row_chunks
@@ -108,6 +109,48 @@ def write_embedding(model: ScModal, adatas: Sequence[AnnData], path: Path) -> No
                 part.insert(0, "cell", adata.obs_names[rows].to_numpy())
                 part.insert(1, "modality", name)
                 writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
+
+
+def latent_cells(model: ScModal, adatas: Sequence[AnnData]) -> AnnData:
+    """The cells of all modalities as one AnnData without features, as pipelines take the result of an integration.
+
+    Parameters
+    ----------
+    model
+        Trained on `adatas`.
+    adatas
+        The prepared data sets, in chain order.
+
+    Returns
+    -------
+    AnnData with every column of ``obs``, ``obs["modality"]`` and the latents (cells x latent dimensions, float32) in
+    ``obsm["X_emb"]``, the name that nf-core/scdownstream reads, and ``obsm["X_scmodal"]``. A cell name that several
+    modalities have gets ``-<modality>`` behind it, in all of them.
+    """
+    parts = []
+    counts = pd.Series(np.concatenate([adata.obs_names.to_numpy() for adata in adatas])).value_counts()
+    shared = set(counts.index[counts > 1])
+    for name, adata in zip(model.modalities, adatas):
+        obs = adata.obs.copy()
+        obs.index = pd.Index([f"{cell}-{name}" if cell in shared else cell for cell in obs.index])
+        obs["modality"] = name
+        parts.append(AnnData(obs=obs, obsm={LATENT_KEY: np.asarray(model.embed(modality=name))}))
+    cells = concat(parts, join="outer")
+    cells.obs["modality"] = pd.Categorical(cells.obs["modality"], list(model.modalities))
+    cells.obsm["X_emb"] = cells.obsm[LATENT_KEY]
+    return cells
+
+
+def write_latent_cells(model: ScModal, adatas: Sequence[AnnData], folder: Path) -> None:
+    """Write :func:`latent_cells` to ``latent.h5ad``, and its latents by cell name to ``X_scmodal.parquet``.
+
+    The table's index is the cell name; its file name is the key under which nf-core/scdownstream puts it into ``obsm``.
+    """
+    cells = latent_cells(model, adatas)
+    write_h5ad(cells, folder / "latent.h5ad")
+    columns = [f"scmodal_{i}" for i in range(cells.obsm[LATENT_KEY].shape[1])]
+    with atomic_path(folder / f"{LATENT_KEY}.parquet") as temporary:
+        pd.DataFrame(cells.obsm[LATENT_KEY], index=cells.obs_names, columns=columns).to_parquet(temporary)
 
 
 def training_summary(model: ScModal) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .test_modules import run_workflow
 pytestmark = pytest.mark.pipeline
 
 SCRIPT = """
-include { PEAKGENE } from 'MODULES/peakgene'
+include { SCMODAL_PEAKGENE as PEAKGENE } from 'MODULES/peakgene'
 workflow {
     run = file('run')
     meta = [id: 'cortex', seed: 1, group_key: 'cell_type']

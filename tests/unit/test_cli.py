@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 from scmodal import cli
+from scmodal.model import pick_device
 
 
 def run(*arguments: object) -> int:
@@ -91,6 +92,18 @@ def test_report(work: Path):
     assert run("report", *arguments, "--multiqc-dir", work / "multiqc") == 0
     assert "<html" in out.read_text()[:500].lower()
     assert list((work / "multiqc").glob("*_mqc.json"))
+
+
+def test_all_cells_in_one_file_and_the_device_that_was_found(work: Path, tmp_path: Path, capsys):
+    both = ("--input", work / "rna.h5ad", "--input", work / "protein.h5ad")
+    settings = ("--steps", 2, "--batch-size", 80, "--set", "n_hidden=64", "--device", "auto", "--anndata")
+    assert run("integrate", *both, "--output", tmp_path / "run", *settings) == 0
+    said = capsys.readouterr().err
+    assert f"--device auto: {pick_device('auto').type}" in said
+    cells = anndata.read_h5ad(tmp_path / "run" / "latent.h5ad")
+    assert cells.n_obs == 400
+    assert list(pd.read_parquet(tmp_path / "run" / "X_scmodal.parquet").index) == list(cells.obs_names)
+    assert not (work / "run" / "latent.h5ad").exists()
 
 
 def test_same_seed_same_result(work: Path, tmp_path: Path):

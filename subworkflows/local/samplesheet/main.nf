@@ -2,7 +2,7 @@
  * The samplesheet, checked as a whole with the files it names, then split into one item for each modality.
  */
 
-include { VALIDATE } from '../../../modules/nf-scmodal/scmodal/validate'
+include { SCMODAL_VALIDATE as VALIDATE } from '../../../modules/nf-scmodal/scmodal/validate'
 
 workflow SAMPLESHEET {
     take:

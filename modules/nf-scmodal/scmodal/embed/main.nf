@@ -1,4 +1,4 @@
-process EMBED {
+process SCMODAL_EMBED {
     tag "${meta.id} ${meta.modality}"
     label 'process_low'
 
@@ -13,7 +13,7 @@ process EMBED {
     tuple val(meta), path("${prefix}.h5ad")             , emit: h5ad
     tuple val(meta), path("${prefix}.embedding.parquet"), emit: embedding
     tuple val(meta), path("${prefix}.labels.tsv")       , emit: labels, optional: true
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

@@ -1,4 +1,4 @@
-process PEAKGENE {
+process SCMODAL_PEAKGENE {
     tag "${meta.id}${meta.seed != null ? " seed ${meta.seed}" : ''}"
     label 'process_low'
 
@@ -15,7 +15,7 @@ process PEAKGENE {
     tuple val(meta), path("${prefix}/peak_gene.tsv.gz") , emit: table
     tuple val(meta), path("${prefix}/peak_gene.bedpe")  , emit: bedpe
     tuple val(meta), path("${prefix}/peak_gene.interact"), emit: interact
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

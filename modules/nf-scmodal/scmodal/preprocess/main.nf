@@ -1,4 +1,4 @@
-process PREPROCESS {
+process SCMODAL_PREPROCESS {
     tag "${meta.id} ${meta.modality}"
     label 'process_low'
 
@@ -12,7 +12,7 @@ process PREPROCESS {
 
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

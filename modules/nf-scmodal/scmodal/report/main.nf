@@ -1,4 +1,4 @@
-process REPORT {
+process SCMODAL_REPORT {
     tag "${meta.id}"
     label 'process_low'
 
@@ -13,7 +13,7 @@ process REPORT {
     output:
     tuple val(meta), path("${prefix}.html"), emit: html
     tuple val(meta), path("multiqc/*")     , emit: multiqc
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

@@ -1,4 +1,4 @@
-process VALIDATE {
+process SCMODAL_VALIDATE {
     tag "${meta.id}"
     label 'process_single'
 
@@ -13,7 +13,7 @@ process VALIDATE {
 
     output:
     tuple val(meta), path("${prefix}.csv"), emit: csv
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''
