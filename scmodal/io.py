@@ -1690,8 +1690,10 @@ def _obsm(group: Any, peaks: bool = True) -> dict[str, Any]:
     """What is in ``obsm`` of an h5ad, on demand without the counts of peaks."""
     from anndata.io import read_elem
 
-    entries = group["obsm"].items() if "obsm" in group else ()
-    return {key: read_elem(item) for key, item in entries if peaks or key != PEAKS}
+    if "obsm" not in group:
+        return {}
+    stored = group["obsm"]  # of h5py or zarr, which share keys() but not items()
+    return {key: read_elem(stored[key]) for key in stored.keys() if peaks or key != PEAKS}  # noqa: SIM118
 
 
 def _open_h5ad(group: Any, name: str, with_raw: bool, peaks: bool = True) -> AnnData:
