@@ -86,8 +86,20 @@ def test_most_variable_genes_beside_the_links() -> None:
     rest = inputs[1].recipe.blocks[-1]
     assert len(rest.features) == 30
     rank = adatas[1].var["highly_variable_rank"]
-    free = rank[[name.startswith("X") for name in rank.index]].dropna().sort_values().index[:30]
+    linked = set(links.frame["feature_b"])
+    free = rank[[name not in linked for name in rank.index]].dropna().sort_values().index[:30]
     assert set(rest.features) == set(free)
+
+
+def test_only_genes_that_vary_in_the_rna_are_links() -> None:
+    rna = simulate(60, 200, 5, 3, seed=1).mod["rna"]
+    adatas = [preprocess.rna(rna, n_top_genes=30), preprocess.atac(rna, n_top_genes=30)]
+    links, coverage = build_links(adatas)
+    variable = adatas[0].var_names[adatas[0].var["highly_variable"]]
+    assert set(links.frame["feature_a"]) == set(variable)
+    notes = coverage.set_index(["modality", "feature"])["note"]
+    still = adatas[0].var_names.difference(variable)[0]
+    assert notes["atac", still] == notes["rna", still] == "not highly variable in the RNA data"
 
 
 def test_three_modalities_in_the_order_that_has_links() -> None:
