@@ -9,8 +9,9 @@ class Inspect {
 import json, sys
 path = sys.argv[1]
 if path.endswith(".parquet"):
-    import pandas as pd
-    table = pd.read_parquet(path)
+    import pyarrow.parquet as pq
+    # without threads, which may outlive so short a program and end it badly
+    table = pq.ParquetFile(path).read(use_threads=False).to_pandas(use_threads=False)
     print(json.dumps({"rows": len(table), "columns": list(table.columns), "index": [str(i) for i in table.index[:3]]}))
 else:
     import anndata, mudata, numpy as np
