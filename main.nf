@@ -3,8 +3,9 @@
  * scMODAL for Nextflow: single-cell data sets of different modalities in, one latent space out.
  */
 
-include { NEW_CELLS ; SCMODAL                                   } from './workflows/scmodal'
+include { NEW_CELLS ; SCMODAL                                    } from './workflows/scmodal'
 include { checkParameters ; helpText ; parametersFile ; seedList } from './subworkflows/local/parameters'
+include { writeMethods                                           } from './subworkflows/local/methods'
 
 workflow {
     main:
@@ -15,10 +16,12 @@ workflow {
         checkParameters(params)
         def sheet = file(params.input, checkIfExists: true, glob: false)
         def parameters = parametersFile(params)
+        def genes = params.genes ? file(params.genes, checkIfExists: true, glob: false) : []
+        writeMethods(params)
         if (params.model) {
             log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (new cells on the model ${params.model})")
 
-            NEW_CELLS(sheet, file(params.model, checkIfExists: true, glob: false), params)
+            NEW_CELLS(sheet, file(params.model, checkIfExists: true, glob: false), genes, params)
         }
         else {
             log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (preset ${params.preset}, ${params.seeds} seed${params.seeds > 1 ? 's' : ''})")
@@ -26,6 +29,8 @@ workflow {
             SCMODAL(
                 sheet,
                 params.links ? file(params.links, checkIfExists: true, glob: false) : [],
+                genes,
+                params.fasta ? file(params.fasta, checkIfExists: true, glob: false) : [],
                 seedList(params),
                 parameters,
                 params,

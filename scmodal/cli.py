@@ -26,6 +26,8 @@ TOPOLOGY_HELP = (
     "Data sets to match: chain (neighbours in the order given), star (the first with every other), all (every two)."
 )
 
+ACTIVITY_HELP = "ATAC: body (peaks in the gene and 2 kb upstream) or weighted (further ones, too, with less weight)."
+
 
 def say(message: str) -> None:
     """One line to the log (standard error)."""
@@ -124,9 +126,15 @@ def _short(losses: dict[str, float]) -> str:
 @click.option(
     "--model", "model_path", type=PATH, help="model/ folder: the files are new cells for it, one row is enough."
 )
+@click.option("--genes", type=PATH, help="Genes for ATAC peaks and fragments: checked, too.")
 @click.option("--output", type=PATH, help="Samplesheet with canonical names and the order of the data sets.")
 def validate(
-    sheet: Path, files: tuple[str, ...], check_files: bool, model_path: Path | None, output: Path | None
+    sheet: Path,
+    files: tuple[str, ...],
+    check_files: bool,
+    model_path: Path | None,
+    genes: Path | None,
+    output: Path | None,
 ) -> None:
     """Check a samplesheet and its files; tell every problem at once."""
     from scmodal.contracts import read_samplesheet, write_samplesheet
@@ -144,7 +152,7 @@ def validate(
         from scmodal.contracts import model_modalities
 
         modalities = model_modalities(model_path)
-    rows = read_samplesheet(sheet, files=staged, check_files=check_files, new_cells_of=modalities)
+    rows = read_samplesheet(sheet, files=staged, check_files=check_files, new_cells_of=modalities, genes=genes or False)
     if output is not None:
         write_samplesheet(rows, output)
     samples = dict.fromkeys(row.sample for row in rows)
@@ -153,11 +161,20 @@ def validate(
 
 @cli.command()
 @click.option("--input", "inputs", type=PATH, required=True, multiple=True, help="Data file; several are joined.")
-@click.option("--modality", required=True, help="rna, protein, cytometry (or gex, adt, cytof, ...).")
+@click.option("--modality", required=True, help="rna, protein, atac, cytometry (or gex, adt, peaks, ...).")
 @click.option("--label-key", help="Column of obs with cell labels.")
 @click.option("--batch-key", help="Column of obs with batches or donors.")
 @click.option("--n-top-genes", type=click.IntRange(0), default=3000, show_default=True, help="Variable genes to rank.")
 @click.option("--links", "table", type=PATH, help="Your own table of links; its features are kept.")
+@click.option("--genes", type=PATH, help="ATAC: the genes of the genome (GTF, or BED with symbol and strand).")
+@click.option("--genome", default="", help="ATAC: name of the genome build; it is noted, nothing else.")
+@click.option("--gene-activity", default="body", show_default=True, help=ACTIVITY_HELP)
+@click.option("--peaks", type=PATH, help="ATAC fragments: peaks to count (BED); tiles of 5 kb without it.")
+@click.option("--cells", type=PATH, help="ATAC fragments: the cells (.h5ad, or a table with barcodes first).")
+@click.option(
+    "--min-fragments", type=click.IntRange(1), default=1000, show_default=True, help="ATAC: of a cell, without --cells."
+)
+@click.option("--check-build/--no-check-build", default=True, help="ATAC: refuse genes of another genome build.")
 @click.option("--output", type=PATH, required=True, help="Prepared data set (.h5ad).")
 def preprocess(
     inputs: tuple[Path, ...],
@@ -166,9 +183,17 @@ def preprocess(
     batch_key: str | None,
     n_top_genes: int,
     table: Path | None,
+    genes: Path | None,
+    genome: str,
+    gene_activity: str,
+    peaks: Path | None,
+    cells: Path | None,
+    min_fragments: int,
+    check_build: bool,
     output: Path,
 ) -> None:
     """Find the counts, normalise, rank the variable genes."""
+    from scmodal.chromatin import AtacOptions
     from scmodal.contracts import canonical_modality
     from scmodal.io import check_writable
     from scmodal.preprocess import preprocess_to_file
@@ -181,7 +206,16 @@ def preprocess(
         frame = LinkTable.read(table).frame
         linked = {*frame["feature_a"], *frame["feature_b"]}
     adata = preprocess_to_file(
-        list(inputs), canonical_modality(modality), output, label_key, batch_key, n_top_genes, linked_features=linked
+        list(inputs),
+        canonical_modality(modality),
+        output,
+        label_key,
+        batch_key,
+        n_top_genes,
+        linked_features=linked,
+        atac_options=AtacOptions(
+            genes, genome, peaks, cells, min_fragments, gene_activity=gene_activity, check_build=check_build
+        ),
     )
     for message in adata.uns["scmodal"]["messages"]:
         say(str(message))
@@ -213,7 +247,7 @@ def link(
     from scmodal.links import LinkTable, build_links, coverage_summary, coverage_text
 
     check_writable(output.parent)
-    adatas = [read_prepared(path) for path in inputs]
+    adatas = [read_prepared(path, peaks=False) for path in inputs]
     own = LinkTable.read(table, [modality_of(adata) for adata in adatas]) if table is not None else None
     links, coverage = build_links(adatas, own, topology)
     links.write(output)
@@ -246,6 +280,9 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--topology", help=TOPOLOGY_HELP + " The one that the links were made with (the preset's).")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (all).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the preset.")
+@click.option(
+    "--anndata", is_flag=True, help="Also OUTPUT/latent.h5ad (all cells, obsm['X_emb']) and OUTPUT/X_scmodal.parquet."
+)
 @click.option("--checkpoint", type=PATH, help="File to keep checkpoints in (OUTPUT.checkpoint.safetensors).")
 @click.option(
     "--checkpoint-every",
@@ -274,6 +311,7 @@ def integrate(
     topology: str | None,
     threads: int | None,
     settings: tuple[str, ...],
+    anndata: bool,
     checkpoint: Path | None,
     checkpoint_every: float,
     resume: str | None,
@@ -295,7 +333,7 @@ def integrate(
     from scmodal.io import atomic_path, check_writable, read_prepared
     from scmodal.links import LinkTable
     from scmodal.model import ScModal, pick_device
-    from scmodal.results import write_run
+    from scmodal.results import write_latent_cells, write_run
 
     if checkpoint is None:
         whole = Path(os.path.abspath(output))  # also where the folder is given as `.`
@@ -303,8 +341,10 @@ def integrate(
     check_writable(output if output.exists() else output.parent)
     if resume != "auto":  # there, a place that takes no checkpoint is only told
         check_writable(checkpoint.parent)
-    pick_device(device)
-    adatas = [read_prepared(path) for path in inputs]
+    found = pick_device(device)
+    if device == "auto":
+        say(f"--device auto: {found.type}" + (", for torch finds no CUDA device here" if found.type == "cpu" else ""))
+    adatas = [read_prepared(path, peaks=False) for path in inputs]
     links = LinkTable.read(links_path) if links_path is not None else None
     model = ScModal(chosen, seed=seed, device=device, threads=threads)
     advance, end = _training_progress()
@@ -327,6 +367,8 @@ def integrate(
     try:
         with atomic_path(output) as temporary:
             write_run(model, adatas, temporary)
+            if anndata:
+                write_latent_cells(model, adatas, temporary)
     except InputError as error:
         again = " The trained model is kept: with --resume nothing is trained again." if checkpoint.exists() else ""
         raise InputError(
@@ -357,7 +399,7 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
 
     check_writable(output.parent)
     model = ScModal.load(model_path, device=device)
-    shape = impute_to_file(model, source, target, read_prepared(input_path), output)
+    shape = impute_to_file(model, source, target, read_prepared(input_path, peaks=False), output)
     say(f"{output}: {shape[0]} cells x {shape[1]} features")
 
 
@@ -372,6 +414,8 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
 @click.option("--label-key", help="Column of its obs with the labels (the one given to preprocess).")
 @click.option("--neighbours", type=click.IntRange(1), default=15, show_default=True)
 @click.option("--labels", "labels_path", type=PATH, help="Labels (TSV): cell, label, confidence, second_label.")
+@click.option("--genes", type=PATH, help="ATAC peaks or fragments: the genes that the model's ATAC data had.")
+@click.option("--gene-activity", default="body", show_default=True, help="ATAC: as the model's ATAC data had it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 def embed(
     model_path: Path,
@@ -384,12 +428,15 @@ def embed(
     label_key: str | None,
     neighbours: int,
     labels_path: Path | None,
+    genes: Path | None,
+    gene_activity: str,
     device: str,
 ) -> None:
     """Put new cells into the latent space of a trained model."""
     if reference is None and (labels_path or source or label_key):
         raise InputError("--labels, --from and --label-key need --reference: the integrated.h5mu of the model's run")
 
+    from scmodal.chromatin import AtacOptions
     from scmodal.embed import embed_file, embedding_table, label_cells
     from scmodal.io import check_writable, read_h5mu, write_h5ad, write_parquet, write_tsv
     from scmodal.model import ScModal
@@ -398,7 +445,7 @@ def embed(
         if path is not None:
             check_writable(path.parent)
     model = ScModal.load(model_path, device=device)
-    adata = embed_file(model, input_path, modality)
+    adata = embed_file(model, input_path, modality, AtacOptions(genes, gene_activity=gene_activity))
     for message in adata.uns["scmodal"]["messages"]:
         say(str(message))
     if reference is not None:
@@ -428,6 +475,67 @@ def transfer(integrated: Path, source: str, target: str, label_key: str | None, 
     labels = transfer_between(read_h5mu(integrated), source, target, label_key, neighbours)
     write_tsv(labels, output)
     say(f"{output}: {len(labels)} cells, mean confidence {labels['confidence'].mean():.2f}")
+
+
+@cli.command()
+@click.option("--rna", type=PATH, required=True, help="Prepared RNA of the integration.")
+@click.option("--atac", type=PATH, required=True, help="Prepared ATAC of the integration, with its peaks.")
+@click.option("--integrated", type=PATH, required=True, help="integrated.h5mu of a result.")
+@click.option("--genes", type=PATH, required=True, help="Gene coordinates: BED or GTF, of the peaks' genome build.")
+@click.option("--output", type=PATH, required=True, help="Folder for the links.")
+@click.option("--model", "model_path", type=PATH, help="model/ folder (the one beside integrated.h5mu).")
+@click.option("--window", type=click.IntRange(1), default=250_000, show_default=True, help="Base pairs around a TSS.")
+@click.option(
+    "--n-units", type=click.IntRange(10), default=500, show_default=True, help="Units of alike cells, at most."
+)
+@click.option("--unit-size", type=click.IntRange(1), default=50, show_default=True, help="Cells of a unit.")
+@click.option(
+    "--max-overlap", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Cells two units may share."
+)
+@click.option(
+    "--background", type=click.IntRange(20), default=200, show_default=True, help="Background peaks in each bin."
+)
+@click.option("--fasta", type=PATH, help="Genome (plain or gzipped): match the background in GC content, too.")
+@click.option("--leave-locus-out", is_flag=True, help="Correlations with the locus hidden from the model, too.")
+@click.option("--group-key", help="Column of obs (ATAC, else RNA): test within each group of cells, too.")
+@click.option("--paired", is_flag=True, help="Cells of the same name are the same cell: correlate measured RNA, too.")
+@click.option("--plot-genes", metavar="GENE,GENE", default="", help="Genes whose locus is drawn.")
+@click.option("--fdr", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+def peakgene(
+    rna: Path,
+    atac: Path,
+    integrated: Path,
+    genes: Path,
+    output: Path,
+    model_path: Path | None,
+    window: int,
+    n_units: int,
+    unit_size: int,
+    max_overlap: float,
+    background: int,
+    fasta: Path | None,
+    leave_locus_out: bool,
+    group_key: str | None,
+    paired: bool,
+    plot_genes: str,
+    fdr: float,
+    seed: int,
+    device: str,
+) -> None:
+    """Find peaks that open and close with the imputed expression of the genes near them."""
+    from scmodal.io import check_writable
+    from scmodal.peakgene.link import LinkSettings
+    from scmodal.peakgene.run import Request, peak_gene
+
+    check_writable(output.parent)
+    settings = LinkSettings(window, n_units, unit_size, max_overlap, background, fdr, seed)
+    wanted = [gene.strip() for gene in plot_genes.split(",") if gene.strip()]
+    request = Request(leave_locus_out, paired, group_key, wanted, fasta)
+    table = peak_gene(rna, atac, integrated, genes, output, settings, request, model_path, device, say)
+    own = table[table["group"] == "all"]
+    say(f"{output}: {int((own['fdr'] <= fdr).sum()):,} links (FDR {fdr:g}) of {len(own):,} tested pairs")
 
 
 @cli.command()
@@ -473,6 +581,7 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
 @click.option("--evaluate", "evaluations", type=PATH, multiple=True, help="Metrics, in the order of the runs.")
 @click.option("--transfer", "transfers", type=PATH, multiple=True, help="Labels named *.A_to_B.labels.tsv.")
 @click.option("--imputed", type=PATH, multiple=True, help="Imputed data named *.A_to_B.h5ad.")
+@click.option("--peakgene", "peakgene_folders", type=PATH, multiple=True, help="Folder of links; one a seed.")
 @click.option("--params", type=PATH, help="Parameters of the pipeline (JSON).")
 @click.option("--output", type=PATH, required=True, help="Report (HTML).")
 @click.option("--multiqc-dir", type=PATH, help="Folder for the MultiQC section files.")
@@ -483,6 +592,7 @@ def report(
     evaluations: tuple[Path, ...],
     transfers: tuple[Path, ...],
     imputed: tuple[Path, ...],
+    peakgene_folders: tuple[Path, ...],
     params: Path | None,
     output: Path,
     multiqc_dir: Path | None,
@@ -502,12 +612,14 @@ def report(
         params=params,
         output=output,
         multiqc_dir=multiqc_dir,
+        peakgene=list(peakgene_folders),
     )
     say(f"{output}: report of {sample}")
 
 
 @cli.command()
 @click.option("--output", type=PATH, required=True, help="Folder for the .h5ad files and samplesheet.csv.")
+@click.option("--peak-gene", is_flag=True, help="RNA and ATAC with planted peak-gene links, and what was planted.")
 @click.option("--cells", type=click.IntRange(10), default=1000, show_default=True)
 @click.option("--genes", type=click.IntRange(50), default=1000, show_default=True)
 @click.option("--proteins", type=click.IntRange(3), default=60, show_default=True)
@@ -521,25 +633,44 @@ def report(
     metavar="[MARKERS]",
     help="Mass cytometry of the same tissue, too; 30 markers unless a number is given.",
 )
+@click.option("--modalities", default="rna,protein", show_default=True, help="rna,protein or rna,atac.")
 @click.option("--unpaired", is_flag=True, help="Different cells in the files.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def simulate(
     output: Path,
+    peak_gene: bool,
     cells: int,
     genes: int,
     proteins: int,
     cell_types: int,
     markers: int | None,
+    modalities: str,
     unpaired: bool,
     seed: int,
 ) -> None:
-    """Make RNA and protein counts, and cytometry, with a known truth."""
+    """Make RNA and protein counts, and cytometry, or RNA and chromatin, with a known truth."""
+    if peak_gene:
+        _simulate_links(output, cells, genes, cell_types, not unpaired, seed)
+        return
+
+    from scmodal.contracts import canonical_modality
     from scmodal.io import check_writable
     from scmodal.simulate import simulate as make
     from scmodal.simulate import write_simulation
     from scmodal.simulate_large import LARGE, write_large_simulation
 
     check_writable(output)
+    wanted = [canonical_modality(name) for name in modalities.split(",")]
+    if sorted(wanted) not in (["protein", "rna"], ["atac", "rna"]):
+        raise InputError(f"--modalities {modalities!r} cannot be simulated; it can be rna,protein or rna,atac")
+    if "atac" in wanted:
+        from scmodal.simulate_atac import simulate_atac, write_atac_simulation
+
+        if markers:
+            raise InputError("--cytometry goes with rna,protein: leave one of the two options out")
+        write_atac_simulation(simulate_atac(cells, genes, cell_types, paired=not unpaired, seed=seed), output)
+        say(f"{output}: rna.h5ad, atac.h5ad, genes.bed, samplesheet.csv")
+        return
     if cells * genes > LARGE:
         if markers:
             raise InputError("--cytometry is for simulations in memory: fewer --cells or --genes, or leave it out")
@@ -550,6 +681,17 @@ def simulate(
         write_simulation(mdata, output)
         made = list(mdata.mod)
     say(f"{output}: {', '.join(f'{name}.h5ad' for name in made)}, samplesheet.csv")
+
+
+def _simulate_links(output: Path, cells: int, genes: int, cell_types: int, paired: bool, seed: int) -> None:
+    from scmodal.simulate_large import LARGE
+    from scmodal.simulate_links import simulate_links, write_link_simulation
+
+    if 10 * cells * genes > LARGE:
+        raise InputError("--peak-gene is for simulations in memory: fewer --cells or --genes")
+    simulation = simulate_links(cells, genes, n_cell_types=cell_types, paired=paired, seed=seed)
+    write_link_simulation(simulation, output)
+    say(f"{output}: rna.h5ad, atac.h5ad, genes.bed, truth.tsv, samplesheet.csv")
 
 
 @cli.command()

@@ -96,9 +96,6 @@ def canonical_modality(name: str) -> str:
 
 SHEET_COLUMNS = ("sample", "modality", "path", "label_key", "batch_key")
 REQUIRED_COLUMNS = ("sample", "modality", "path")
-INTEGRATED_MODALITIES = ("rna", "protein", "cytometry")
-"""Modalities that this version can take from a raw file to an integration."""
-
 RESERVED_SAMPLES = ("report", "multiqc", "pipeline_info")
 """Folders of the result folder that are no samples."""
 
@@ -319,6 +316,7 @@ def read_samplesheet(
     files: Mapping[int, Path] | None = None,
     check_files: bool = True,
     new_cells_of: Sequence[str] | None = None,
+    genes: str | Path | bool = True,
 ) -> list[SampleRow]:
     """Read and check a samplesheet, and look into the files that it names.
 
@@ -335,6 +333,9 @@ def read_samplesheet(
         Look into the files (lightly: nothing is loaded). Without it, only the sheet itself is checked.
     new_cells_of
         Modalities of a trained model whose new cells the files are: one row is enough for a sample then.
+    genes
+        File with the genes for ATAC peaks and fragments, which is checked, too; False if there is none, True if that
+        is no matter yet.
 
     Returns
     -------
@@ -352,6 +353,13 @@ def read_samplesheet(
     if not lines:
         raise InputError(f"samplesheet {path}: no rows under the header; it needs a row per file")
     problems: list[str] = []
+    if isinstance(genes, str | Path):
+        from .genes import read_genes
+
+        try:
+            read_genes(genes)
+        except InputError as exc:
+            problems += exc.problems
     rows: list[tuple[str, SampleRow]] = []
     file_problems: dict[tuple[str, str, str | None, str | None], list[str]] = {}
     for number, (line, fields) in enumerate(lines, start=1):
@@ -370,12 +378,6 @@ def read_samplesheet(
                 modality = canonical_modality(record["modality"])
             except InputError as exc:
                 found += exc.problems
-            if modality is not None and modality not in INTEGRATED_MODALITIES:
-                found.append(
-                    f"modality {modality!r} cannot be integrated by this version (it can: "
-                    f"{', '.join(INTEGRATED_MODALITIES)})"
-                )
-                modality = None
         if not record["path"]:
             found.append("column 'path' is empty")
         label_key, batch_key = record["label_key"] or None, record["batch_key"] or None
@@ -391,7 +393,7 @@ def read_samplesheet(
 
                 question = (str(local), modality, label_key, batch_key)
                 if question not in file_problems:
-                    file_problems[question] = check_file(*question, name=record["path"])
+                    file_problems[question] = check_file(*question, name=record["path"], genes=bool(genes))
                 found += file_problems[question]
         problems += [f"samplesheet {path}, {where}: {text}" for text in found]
         if record["sample"] and not sample_problem(record["sample"]):
@@ -480,11 +482,11 @@ def check_prepared(adata: AnnData, name: str) -> None:
     if modality not in MODALITIES:
         problems.append(f"{name}: unknown modality {modality!r} in uns['scmodal']; {mend}")
     columns = ["linked", "highly_variable", "mean", "std"]
-    columns += ["highly_variable_rank"] if modality == "rna" else []
+    columns += ["highly_variable_rank"] if modality in ("rna", "atac") else []
     missing = [column for column in columns if column not in adata.var]
     if missing:
         problems.append(f"{name}: var lacks {', '.join(missing)}; {mend}")
-    if modality in ("rna", "protein") and "counts" not in adata.layers:
+    if modality in ("rna", "protein", "atac") and "counts" not in adata.layers:
         problems.append(f"{name}: layers['counts'] is missing; {mend}")
     if adata.n_obs == 0 or adata.n_vars == 0:
         problems.append(f"{name}: empty ({adata.n_obs} x {adata.n_vars}); {mend}")

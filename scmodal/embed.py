@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from scmodal.chromatin import AtacOptions
     from scmodal.inputs import Recipe
     from scmodal.model import ScModal
 
@@ -41,7 +43,7 @@ def is_prepared(adata: AnnData) -> bool:
     return isinstance(own, Mapping) and "schema_version" in own
 
 
-def new_cells(adata: AnnData, modality: str) -> AnnData:
+def new_cells(adata: AnnData, modality: str, atac_options: AtacOptions | None = None) -> AnnData:
     """Cells in the form a model's recipe takes: raw counts in ``layers["counts"]``, a cytometer's values in ``X``.
 
     Unlike in preparation for training, no cell and no counted feature is dropped: a gene without a count in these
@@ -53,6 +55,8 @@ def new_cells(adata: AnnData, modality: str) -> AnnData:
         Prepared, or raw in any of the forms that :func:`scmodal.io.from_anndata` takes; not changed.
     modality
         Canonical name.
+    atac_options
+        Genes to which peaks are summed, and how; needed where ATAC data are raw peaks.
 
     Returns
     -------
@@ -75,10 +79,15 @@ def new_cells(adata: AnnData, modality: str) -> AnnData:
         from scmodal.preprocess import cytometry
 
         return cytometry(adata)
-    return adata if told is not None and "counts" in adata.layers else io.from_anndata(adata, modality)
+    read = adata if told is not None and "counts" in adata.layers else io.from_anndata(adata, modality)
+    if modality != "atac":
+        return read
+    from scmodal.chromatin import AtacOptions, to_gene_activity
+
+    return to_gene_activity(read, atac_options or AtacOptions())
 
 
-def read_new_cells(path: str | Path, modality: str) -> AnnData:
+def read_new_cells(path: str | Path, modality: str, atac_options: AtacOptions | None = None) -> AnnData:
     """Read cells to embed: prepared ``.h5ad``, or any raw file that ``scmodal preprocess`` reads.
 
     Parameters
@@ -87,6 +96,8 @@ def read_new_cells(path: str | Path, modality: str) -> AnnData:
         File, or 10x matrix folder.
     modality
         Canonical name or alias.
+    atac_options
+        See :func:`new_cells`; fragments are read with them, too.
 
     Returns
     -------
@@ -104,10 +115,18 @@ def read_new_cells(path: str | Path, modality: str) -> AnnData:
             prepared = "uns/scmodal/schema_version" in file
         if prepared:
             return new_cells(io.read_prepared(path), modality)
+    if modality == "atac":
+        from scmodal.chromatin import AtacOptions, read_atac
+
+        atac_options = atac_options or AtacOptions()
+        atac_options = replace(atac_options, genes=atac_options.table())
+        return new_cells(read_atac(path, atac_options), modality, atac_options)
     return new_cells(io.read_modality(path, modality), modality)
 
 
-def embed_cells(model: ScModal, adata: AnnData, modality: str | None = None) -> AnnData:
+def embed_cells(
+    model: ScModal, adata: AnnData, modality: str | None = None, atac_options: AtacOptions | None = None
+) -> AnnData:
     """New cells with their place in a model's latent space.
 
     Parameters
@@ -118,6 +137,8 @@ def embed_cells(model: ScModal, adata: AnnData, modality: str | None = None) -> 
         Cells, prepared or raw; features in any order, other features are no matter.
     modality
         Needed where `adata` does not say it itself.
+    atac_options
+        See :func:`new_cells`.
 
     Returns
     -------
@@ -132,7 +153,7 @@ def embed_cells(model: ScModal, adata: AnnData, modality: str | None = None) -> 
         As :meth:`ScModal.embed`.
     """
     modality = model.known_modality(modality or modality_of(adata))
-    adata = new_cells(adata, modality)
+    adata = new_cells(adata, modality, atac_options)
     recipe = model.recipes[modality]
     z = model.embed(adata, modality)
     result = adata.copy()
@@ -179,7 +200,7 @@ def _complete(adata: AnnData, recipe: Recipe, used: np.ndarray) -> None:
     mean, variance = mean_variance_axis(adata.X, axis=0)
     adata.var["mean"], adata.var["std"] = mean, np.sqrt(variance)
     adata.var["highly_variable"] = used
-    if recipe.modality == "rna":
+    if recipe.modality in ("rna", "atac"):
         adata.var["highly_variable_rank"] = np.nan
     own = adata.uns["scmodal"]
     adata.uns["scmodal"] = {
@@ -193,14 +214,15 @@ def _complete(adata: AnnData, recipe: Recipe, used: np.ndarray) -> None:
         "n_cells": int(adata.n_obs),
         "n_features": int(adata.n_vars),
         "target_sum": target,
+        **{key: own[key] for key in ("genome", "gene_activity", "peaks") if key in own},
     }
 
 
-def embed_file(model: ScModal, path: str | Path, modality: str) -> AnnData:
+def embed_file(model: ScModal, path: str | Path, modality: str, atac_options: AtacOptions | None = None) -> AnnData:
     """Read cells (:func:`read_new_cells`) and embed them (:func:`embed_cells`); errors name the file."""
     modality = model.known_modality(modality)
     try:
-        return embed_cells(model, read_new_cells(path, modality), modality)
+        return embed_cells(model, read_new_cells(path, modality, atac_options), modality)
     except InputError as error:
         known = [problem if str(path) in problem else f"{path}: {problem}" for problem in error.problems]
         raise InputError(known) from error

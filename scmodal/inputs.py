@@ -275,10 +275,10 @@ def _pair_targets(
 
 
 def _rest_features(adata: AnnData, modality: str, linked: set[str], varies: NDArray[np.bool_], n_top: int) -> list[str]:
-    """Features beside the linked ones: for RNA the most variable, else all that vary."""
+    """Features beside the linked ones: of genes (RNA, gene activity) the most variable, else all that vary."""
     free = pd.Series(varies, index=adata.var_names)
     free &= ~adata.var_names.isin(list(linked))
-    if modality != "rna":
+    if modality not in ("rna", "atac"):
         return list(free.index[free])
     rank = adata.var["highly_variable_rank"][free].dropna().sort_values(kind="stable")
     chosen = set(rank.index[:n_top])

@@ -48,7 +48,11 @@ ENSEMBL_ID = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?", re.IGNORECASE)
 INTERVAL = re.compile(r"[\w.]+[:_-]\d+[-_:]\d+")
 BARCODE = re.compile(r"([A-Za-z0-9]+[_#-])*[ACGTN]{10,}([-_.]\w+)*")
 
+PEAKS = "peaks"
+"""Key of the raw counts of peaks in ``obsm``, and of the peaks' names in ``uns["scmodal"]``."""
+
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_TENX_FOLDERS = ("filtered_feature_bc_matrix", "filtered_gene_bc_matrices", "filtered_peak_bc_matrix")
 _SHOWN = 5  # names quoted in a message before "and N more"
 _CHUNK = 1 << 22  # matrix elements looked at in one go: 32 MB of doubles
 _STORED = 1 << 17  # values in one compressed piece of a sparse matrix on disk
@@ -343,7 +347,7 @@ def _mtx_folder(path: Path, name: str) -> Path:
     def matrices(folder: Path) -> list[Path]:
         return sorted(p for p in folder.iterdir() if p.name.endswith(("matrix.mtx", "matrix.mtx.gz")))
 
-    candidates = [path, *(path / sub for sub in ("filtered_feature_bc_matrix", "filtered_gene_bc_matrices"))]
+    candidates = [path, *(path / sub for sub in _TENX_FOLDERS)]
     for folder in candidates:
         if folder.is_dir() and matrices(folder):
             return folder
@@ -373,7 +377,7 @@ def sniff(path: str | Path, name: str | None = None) -> str:
     Returns
     -------
     str
-        ``h5ad``, ``zarr``, ``h5mu``, ``10x_h5``, ``10x_mtx``, ``fcs`` or ``table``.
+        ``h5ad``, ``zarr``, ``h5mu``, ``10x_h5``, ``10x_mtx``, ``fcs``, ``fragments`` or ``table``.
 
     Raises
     ------
@@ -438,7 +442,24 @@ def sniff(path: str | Path, name: str | None = None) -> str:
             f"{name}: a kind of file that is not read (known: .h5ad, .h5mu, 10x .h5, 10x matrix folder, .csv, .tsv, "
             ".fcs); convert it to .h5ad"
         )
-    return "table"
+    return "fragments" if _are_fragments(path) else "table"
+
+
+def _are_fragments(path: Path) -> bool:
+    """Whether the first line that is no comment has a chromosome, start, end and barcode."""
+    try:
+        with _open_text(path) as handle:
+            line = next((line for line in handle if not line.startswith("#")), "")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+        return False  # what is wrong with a table is told when it is read
+    fields = line.rstrip("\r\n").split("\t")
+    return (
+        4 <= len(fields) <= 6
+        and fields[1].isdigit()
+        and fields[2].isdigit()
+        and not re.fullmatch(r"[-+.\d]*", fields[0] if len(fields[0]) > 2 else "x")
+        and not re.fullmatch(r"[-+.\de]*", fields[3], re.IGNORECASE)
+    )
 
 
 def _open_zarr(path: Path) -> Any:
@@ -599,6 +620,7 @@ def probe(path: str | Path, modality: str, name: str | None = None) -> Contents:
             "10x_mtx": _probe_tenx_mtx,
             "table": _probe_table,
             "fcs": _probe_fcs,
+            "fragments": _probe_fragments,
         }[kind](path, modality, name)
     except (OSError, KeyError, ValueError, UnicodeDecodeError, EOFError, zlib.error) as exc:
         raise InputError(f"{name}: damaged or unusual {kind} file ({exc}); write it again") from exc
@@ -700,22 +722,24 @@ def _mtx_files(path: Path, name: str) -> _MtxFiles:
     matrix = matrices[0]
     prefix = matrix.name.removesuffix(".gz").removesuffix("matrix.mtx")
 
-    def companion(*stems: str) -> Path:
-        for stem in stems:
-            for suffix in (".tsv.gz", ".tsv"):
-                candidate = folder / f"{prefix}{stem}{suffix}"
+    def companion(*names: str) -> Path:
+        for own in names:
+            for suffix in (".gz", ""):
+                candidate = folder / f"{prefix}{own}{suffix}"
                 if candidate.is_file():
                     return candidate
-        wanted = " or ".join(f"{prefix}{stem}.tsv[.gz]" for stem in stems)
+        wanted = " or ".join(f"{prefix}{own}[.gz]" for own in names)
         raise InputError(f"{name}: {wanted} is missing beside {matrix.name}; copy the whole 10x folder")
 
-    return _MtxFiles(matrix, companion("features", "genes"), companion("barcodes"))
+    return _MtxFiles(matrix, companion("features.tsv", "genes.tsv", "peaks.bed"), companion("barcodes.tsv"))
 
 
 def _mtx_features(path: Path) -> pd.DataFrame:
-    """Rows of features.tsv or genes.tsv: id, name, feature_type."""
+    """Rows of features.tsv, genes.tsv or peaks.bed: id, name, feature_type."""
     with _open_text(path) as handle:
-        rows = [line.rstrip("\r\n").split("\t") for line in handle if line.strip()]
+        rows = [line.rstrip("\r\n").split("\t") for line in handle if line.strip() and not line.startswith("#")]
+    if path.name.removesuffix(".gz").endswith(".bed"):
+        rows = [[f"{r[0]}:{r[1]}-{r[2]}" if len(r) > 2 else r[0], "", FEATURE_TYPES["atac"]] for r in rows]
     return pd.DataFrame(
         {
             "id": [r[0] for r in rows],
@@ -789,6 +813,16 @@ def _probe_fcs(path: Path, modality: str, name: str) -> Contents:
     return Contents("fcs", int(flow.event_count), int(flow.channel_count), ())
 
 
+def _probe_fragments(path: Path, modality: str, name: str) -> Contents:
+    _only_atac(modality, name)
+    return Contents("fragments", None, None, ())
+
+
+def _only_atac(modality: str, name: str) -> None:
+    if modality != "atac":
+        raise InputError(f"{name}: a fragments file, which is read as modality 'atac', not {modality!r}")
+
+
 def _only_cytometry(modality: str, name: str) -> None:
     if modality != "cytometry":
         raise InputError(f"{name}: an FCS file is cytometry, not {modality}; set its modality to 'cytometry'")
@@ -804,7 +838,12 @@ def missing_key(key: str, columns: Sequence[str], what: str, name: str) -> str:
 
 
 def check_file(
-    path: str | Path, modality: str, label_key: str | None = None, batch_key: str | None = None, name: str | None = None
+    path: str | Path,
+    modality: str,
+    label_key: str | None = None,
+    batch_key: str | None = None,
+    name: str | None = None,
+    genes: bool = True,
 ) -> list[str]:
     """Light check of one input file; the problems found, empty when there are none.
 
@@ -818,17 +857,42 @@ def check_file(
         Columns that must be in the cell annotation.
     name
         What to call the file in messages; default its path.
+    genes
+        Whether there is a file of genes, which peaks and fragments need.
     """
     name = name or str(path)
     try:
         contents = probe(path, modality, name)
     except InputError as exc:
         return exc.problems
-    return [
+    needed = []
+    if not genes and canonical_modality(modality) == "atac" and _needs_genes(Path(path), contents.kind):
+        needed.append(
+            f"{name}: peaks or fragments, from which gene activity is computed; give --genes (a GTF or BED file of the "
+            "genes of the genome that the data were mapped to)"
+        )
+    return needed + [
         missing_key(key, contents.obs_columns, what, name)
         for key, what in ((label_key, "label_key"), (batch_key, "batch_key"))
         if key and key not in contents.obs_columns
     ]
+
+
+def _needs_genes(path: Path, kind: str) -> bool:
+    """Whether a file of chromatin data holds peaks or fragments, as far as a light look tells."""
+    if kind in ("fragments", "10x_h5", "10x_mtx"):
+        return True
+    if kind not in ("h5ad", "h5mu"):
+        return False
+    with h5py.File(path, "r") as file:
+        mod = file["mod"] if kind == "h5mu" else {}
+        var = file["var"] if kind == "h5ad" else mod[_pick_modality(list(mod), "atac", str(path))]["var"]
+        index = var.attrs.get("_index", "_index") if isinstance(var, h5py.Group) else None
+        names = var[index.decode() if isinstance(index, bytes) else index] if index is not None else None
+        if not isinstance(names, h5py.Dataset) or names.dtype.kind not in "OS":
+            return False
+        some_names = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in names[-200:]]
+    return sum(bool(INTERVAL.fullmatch(n)) for n in some_names) > 0.5 * len(some_names)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1207,8 +1271,9 @@ def _check(
         if intervals > 0.5 * len(var.index):
             problems.append(
                 f"{name}: the features are genomic intervals ({some(list(var.index), 2)}), not genes; these are peaks: "
-                "give gene expression or gene activity for modality 'rna'"
+                "give them modality 'atac', or gene expression for modality 'rna'"
             )
+    if modality == "rna" or (modality == "atac" and not any(INTERVAL.fullmatch(n) for n in var.index[:10])):
         var, renamed = _use_symbols(var, notes)
     if renamed or number_duplicates:
         var.index = _unique_names(var.index, notes, "feature names")
@@ -1576,6 +1641,9 @@ def read_modality(
             adata = _read_tenx_mtx(path, modality, name)
         elif kind == "fcs":
             adata = _read_fcs(path, modality, name)
+        elif kind == "fragments":
+            _only_atac(modality, name)
+            raise InputError(f"{name}: a fragments file, no matrix; read it with scmodal.chromatin.read_atac")
         else:
             adata = _read_table(path, modality, name, obs_columns)
     adata.uns["scmodal"]["source"] = [path.name]
@@ -1618,7 +1686,17 @@ def _open_matrix(item: Any, name: str) -> Any:
     return matrix
 
 
-def _open_h5ad(group: Any, name: str, with_raw: bool) -> AnnData:
+def _obsm(group: Any, peaks: bool = True) -> dict[str, Any]:
+    """What is in ``obsm`` of an h5ad, on demand without the counts of peaks."""
+    from anndata.io import read_elem
+
+    if "obsm" not in group:
+        return {}
+    stored = group["obsm"]  # of h5py or zarr, which share keys() but not items()
+    return {key: read_elem(stored[key]) for key in stored.keys() if peaks or key != PEAKS}  # noqa: SIM118
+
+
+def _open_h5ad(group: Any, name: str, with_raw: bool, peaks: bool = True) -> AnnData:
     """An AnnData whose X, counts and raw stay in the open file; everything else is read."""
     from anndata import AnnData
     from anndata.io import read_elem
@@ -1630,7 +1708,7 @@ def _open_h5ad(group: Any, name: str, with_raw: bool) -> AnnData:
         obs=read_elem(group["obs"]),
         var=read_elem(group["var"]),
         uns=read_elem(group["uns"]) if "uns" in group else {},
-        obsm=read_elem(group["obsm"]) if "obsm" in group else {},
+        obsm=_obsm(group, peaks),
         layers={"counts": found["layers/counts"]} if "layers/counts" in found else {},
         raw={"X": found["raw"], "var": read_elem(group["raw/var"])} if with_raw and "raw" in found else None,
     )
@@ -1670,7 +1748,8 @@ def open_counts(path: str | Path, modality: str, name: str | None = None) -> Che
     name = name or str(path)
     modality = canonical_modality(modality)
     kind = sniff(path, name)
-    if kind not in {"h5ad", "zarr", "h5mu"} or modality == "cytometry":
+    # Peaks become gene activity first, and stay in memory as they are: sparse.
+    if kind not in {"h5ad", "zarr", "h5mu"} or modality in ("cytometry", "atac"):
         return None
     with reading(name, kind):
         file = _open_zarr(path) if kind == "zarr" else h5py.File(path, "r")
@@ -1693,8 +1772,16 @@ def _plain_uns(adata: AnnData) -> None:
         adata.uns["scmodal"] = plain(dict(own))
 
 
-def read_prepared(path: str | Path) -> AnnData:
+def read_prepared(path: str | Path, peaks: bool = True) -> AnnData:
     """Read a file that ``scmodal preprocess`` wrote.
+
+    Parameters
+    ----------
+    path
+        The prepared ``.h5ad``.
+    peaks
+        Read the counts of peaks of chromatin, too, which are much larger than all the rest and which the engine does
+        not need.
 
     Returns
     -------
@@ -1708,6 +1795,8 @@ def read_prepared(path: str | Path) -> AnnData:
         Missing, damaged, or no prepared file.
     """
     import anndata
+    from anndata import AnnData
+    from anndata.io import read_elem
 
     path = Path(path)
     kind = sniff(path)
@@ -1717,9 +1806,15 @@ def read_prepared(path: str | Path) -> AnnData:
         )
     with reading(str(path), "h5ad"):
         if _matrix_bytes(path) > in_memory_limit():
-            adata = _open_h5ad(h5py.File(path, "r"), str(path), with_raw=False)
-        else:
+            adata = _open_h5ad(h5py.File(path, "r"), str(path), with_raw=False, peaks=peaks)
+        elif peaks:
             adata = anndata.read_h5ad(path)
+        else:
+            with h5py.File(path, "r") as file:
+                parts = {key: read_elem(file[key]) for key in ("X", "layers", "obs", "var", "uns") if key in file}
+                adata = AnnData(**parts, obsm=_obsm(file, peaks))
+    if not peaks and "scmodal" in adata.uns:
+        adata.uns["scmodal"].pop(PEAKS, None)
     _plain_uns(adata)
     check_prepared(adata, str(path))
     return adata

@@ -538,6 +538,8 @@ class _Side:
     names: list[str]
     symbols: list[str]
     """Gene symbol of each feature: its name, or a column of var where the names are Ensembl identifiers."""
+    variable: frozenset[str]
+    """Of genes those that are highly variable (all, where that is not known)."""
     by_symbol: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -570,7 +572,10 @@ def _side(adata: AnnData, position: int) -> _Side:
             if column in adata.var:
                 symbols = [str(s) for s in adata.var[column]]
                 break
-    return _Side(canonical_modality(str(of_ours["modality"])), names, symbols)
+    variable = names
+    if "highly_variable" in adata.var:
+        variable = [name for name, used in zip(names, adata.var["highly_variable"], strict=True) if used]
+    return _Side(canonical_modality(str(of_ours["modality"])), names, symbols, frozenset(variable))
 
 
 def _data(side: _Side) -> str:
@@ -766,7 +771,21 @@ def _find(a: _Side, b: _Side, species: str) -> _Found:
             (turned.notes[1], turned.notes[0]),
             (turned.nearest[1], turned.nearest[0]),
         )
-    return _by_name(a, b)
+    found = _by_name(a, b)
+    return _only_variable(found, a, b) if a.modality in _GENES and b.modality in _GENES else found
+
+
+def _only_variable(found: _Found, a: _Side, b: _Side) -> _Found:
+    """Links of genes that vary in the RNA: a genome's twenty thousand would be mostly noise, and slow."""
+    s = 1 if b.modality == "rna" and a.modality != "rna" else 0
+    variable = (a, b)[s].variable
+    kept = [link for link in found.links if link[s] in variable]
+    for link in found.links:
+        if link[s] not in variable:
+            for side, name in enumerate(link[:2]):
+                found.notes[side][str(name)] = f"not highly variable in the {_data((a, b)[s])}"
+    found.links = kept
+    return found
 
 
 def _why_few(a: _Side, b: _Side) -> list[str]:

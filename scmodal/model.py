@@ -85,7 +85,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"device {name!r} was asked for, but torch finds no CUDA device here: check the driver (nvidia-smi) and "
-            "the container's GPU option, or use --device auto or cpu"
+            "the container's GPU option, or use --device auto or cpu (in the pipeline: leave out --use_gpu)"
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} was asked for, but there are {torch.cuda.device_count()} CUDA device(s)")
@@ -499,6 +499,11 @@ class ScModal:
         if self._networks is None:
             raise InputError("the model is not trained yet: call fit() or ScModal.load()")
         return self._networks
+
+    @property
+    def networks(self) -> Networks:
+        """The trained networks; InputError without training."""
+        return self._fitted()
 
     def known_modality(self, modality: str) -> str:
         """Canonical name of a modality that the model has; InputError for any other."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ import scipy.sparse as sp
 
 from . import io
 from ._version import __version__
-from .contracts import INTEGRATED_MODALITIES, SCHEMA_VERSION, InputError, canonical_modality
+from .chromatin import LSI, PEAKS, AtacOptions, read_atac, to_gene_activity
+from .contracts import SCHEMA_VERSION, InputError, canonical_modality
+from .lsi import lsi
 from .rows import CountView, RowStore, column_moments, column_ranges, join_blocks, row_sums
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ RAW_MAXIMUM = 100.0
 """Cytometry values above this are raw: arcsinh- and log-scaled ones stay below 15."""
 
 _SPANS = (0.3, 0.6, 1.0)  # of the loess fit behind seurat_v3; wider ones hold where data are few
+_GENES = ("rna", "atac")  # modalities whose features are genes
 _MIN_BATCH = 3  # cells a batch must have to rank genes within it
 
 
@@ -94,6 +97,7 @@ def _notes(adata: AnnData, modality: str) -> dict[str, Any]:
         "target_sum": 0.0,
         "instrument": str(own.get("instrument", "")),
         "messages": list(own.get("messages", [])),
+        **{key: own[key] for key in ("genome", "gene_activity", PEAKS) if key in own},
     }
 
 
@@ -246,7 +250,7 @@ def _mark_linked(adata: AnnData, info: dict[str, Any], linked: Collection[str] |
         from . import links
 
         source = "the built-in table of antigens and genes"
-        if info["modality"] == "rna":
+        if info["modality"] in _GENES:
             genes = links.known_genes(links.guess_species(names))
             known = [name in genes for name in names]
         else:
@@ -461,13 +465,13 @@ def _prepare(
     linked: Collection[str] | None,
     n_top_genes: int,
 ) -> None:
-    """All steps of RNA or protein, but for making the matrices."""
+    """All steps of modalities with counts, but for making the matrices."""
     info = work.info
     _keys(work.annotation, info, label_key, batch_key)
     _counted(work)
     n_vars = work.annotation.n_vars
     _mark_linked(work.annotation, info, linked)
-    if info["modality"] == "rna":
+    if info["modality"] in _GENES:
         info["n_top_genes"] = int(n_top_genes)
         if n_vars <= n_top_genes:
             info["messages"].append(f"There are {n_vars:,} genes, no more than n_top_genes: all of them are kept.")
@@ -509,6 +513,57 @@ def protein(
     work = _start(adata, "protein")
     _prepare(work, label_key, batch_key, linked, 0)
     return work.to_anndata()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chromatin
+
+
+def atac(
+    adata: AnnData,
+    options: AtacOptions | None = None,
+    n_top_genes: int = 3000,
+    batch_key: str | None = None,
+    label_key: str | None = None,
+    linked: Collection[str] | None = None,
+) -> AnnData:
+    """Prepare chromatin data: gene activity, prepared as RNA is, and the peaks with their components beside it.
+
+    Parameters
+    ----------
+    adata
+        Cells x peaks with raw counts in ``layers["counts"]``, ``X`` or ``raw`` (as people have them, or from
+        :func:`scmodal.chromatin.read_atac`); or cells x genes with gene activity. Not changed.
+    options
+        Genes, and how activity is summed; the genes are needed if the features are peaks.
+    n_top_genes, batch_key, label_key, linked
+        As in :func:`rna`.
+
+    Returns
+    -------
+    AnnData
+        As :func:`rna` gives it, the features being genes, ``var`` with ``chrom``, ``start`` and ``end`` (0-based,
+        half-open), ``strand`` and ``gene_id``, too. From peaks also ``obsm["peaks"]`` (raw counts, CSR),
+        ``obsm["X_lsi"]`` (:func:`scmodal.lsi.lsi`) and, in ``uns["scmodal"]``, ``peaks`` (``chrom:start-end``, one a
+        column of ``obsm["peaks"]``), ``genome`` and ``gene_activity``.
+
+    Raises
+    ------
+    InputError
+        As for :func:`rna`; peaks without genes, faulty ones, or genes of another genome build.
+    """
+    if n_top_genes < 1:
+        raise InputError(f"n_top_genes is {n_top_genes}; it must be at least 1")
+    read = _read(adata, "atac")
+    name = ", ".join(read.uns["scmodal"].get("source", [])) or "the ATAC data"
+    work = _start(to_gene_activity(read, options or AtacOptions(), name), "atac")
+    _prepare(work, label_key, batch_key, linked, n_top_genes)
+    result = work.to_anndata()
+    if PEAKS in result.obsm:
+        result.obsm[PEAKS] = io.to_csr(result.obsm[PEAKS])
+        result.obsm[LSI], said = lsi(result.obsm[PEAKS])
+        result.uns["scmodal"]["messages"] += said
+    return result
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -732,6 +787,7 @@ def preprocess_files(
     n_top_genes: int = 3000,
     linked_features: Collection[str] | None = None,
     cofactor: float | None = None,
+    atac_options: AtacOptions | None = None,
 ) -> AnnData:
     """Read the files of one modality, join them and prepare them.
 
@@ -744,11 +800,13 @@ def preprocess_files(
     label_key, batch_key
         Columns of the cell annotation; several files need `batch_key`, in each of them.
     n_top_genes
-        RNA only, see :func:`rna`.
+        RNA and ATAC, see :func:`rna`.
     linked_features
         Names of features in a user's own table of links.
     cofactor
         Cytometry only, see :func:`cytometry`.
+    atac_options
+        ATAC only, see :func:`atac`.
 
     Returns
     -------
@@ -760,7 +818,7 @@ def preprocess_files(
     InputError
         Whatever is wrong with the files, all of it at once.
     """
-    modality = _known_modality(modality)
+    modality = canonical_modality(modality)
     if not paths:
         raise InputError("no input file was given")
     if len(paths) > 1 and not batch_key:
@@ -771,9 +829,16 @@ def preprocess_files(
     keys = [key for key in (label_key, batch_key) if key]
     parts: list[AnnData] = []
     problems: list[str] = []
+    if modality == "atac":
+        # The genes are read once for all files, and a fault of theirs is told once.
+        atac_options = atac_options or AtacOptions()
+        atac_options = replace(atac_options, genes=atac_options.table())
     for path in paths:
         try:
-            part = io.read_modality(path, modality, obs_columns=keys)
+            if atac_options is not None and modality == "atac":
+                part = read_atac(path, atac_options, obs_columns=keys)
+            else:
+                part = io.read_modality(path, modality, obs_columns=keys)
         except InputError as exc:
             problems += exc.problems
             continue
@@ -789,18 +854,11 @@ def preprocess_files(
     adata = parts[0] if len(parts) == 1 or not batch_key else _join(parts, batch_key)
     if modality == "rna":
         return rna(adata, n_top_genes, batch_key=batch_key, label_key=label_key, linked=linked_features)
+    if modality == "atac":
+        return atac(adata, atac_options, n_top_genes, batch_key, label_key, linked_features)
     if modality == "protein":
         return protein(adata, batch_key=batch_key, label_key=label_key, linked=linked_features)
     return cytometry(adata, cofactor, batch_key=batch_key, label_key=label_key, linked=linked_features)
-
-
-def _known_modality(modality: str) -> str:
-    modality = canonical_modality(modality)
-    if modality not in INTEGRATED_MODALITIES:
-        raise InputError(
-            f"modality {modality!r} cannot be prepared by this version (it can: {', '.join(INTEGRATED_MODALITIES)})"
-        )
-    return modality
 
 
 def preprocess_to_file(
@@ -811,6 +869,7 @@ def preprocess_to_file(
     batch_key: str | None = None,
     n_top_genes: int = 3000,
     linked_features: Collection[str] | None = None,
+    atac_options: AtacOptions | None = None,
 ) -> AnnData:
     """Prepare the files of one modality and write the result.
 
@@ -821,7 +880,7 @@ def preprocess_to_file(
     ----------
     output
         The prepared h5ad.
-    paths, modality, label_key, batch_key, n_top_genes, linked_features
+    paths, modality, label_key, batch_key, n_top_genes, linked_features, atac_options
         See :func:`preprocess_files`.
 
     Returns
@@ -834,10 +893,12 @@ def preprocess_to_file(
     InputError
         Whatever is wrong with the files, or a folder that cannot be written to.
     """
-    modality = _known_modality(modality)
+    modality = canonical_modality(modality)
     checked = io.open_counts(paths[0], modality) if len(paths) == 1 else None
     if checked is None:
-        adata = preprocess_files(paths, modality, label_key, batch_key, n_top_genes, linked_features)
+        adata = preprocess_files(
+            paths, modality, label_key, batch_key, n_top_genes, linked_features, atac_options=atac_options
+        )
         io.write_h5ad(adata, output)
         return adata
     if n_top_genes < 1 and modality == "rna":

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from anndata import AnnData
+from anndata import AnnData, concat
 from mudata import MuData
 
 from scmodal._version import __version__
-from scmodal.io import atomic_path, is_on_disk, mudata_options, write_h5mu, write_json, write_parquet
+from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5ad, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 from scmodal.presets import pairs_of
 from scmodal.rows import row_chunks
@@ -41,7 +42,8 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
     -------
     MuData; each modality with ``obsm["X_scmodal"]``, ``var["linked"]`` (has a link that was used) and ``var["used"]``
     (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices are those of
-    `adatas`, not copies; those that are still in their file are left out.
+    `adatas`, not copies; those that are still in their file are left out, and so are counts of peaks
+    (``obsm["peaks"]``): they stay in the prepared file, for the latent is of gene activity.
     """
     modalities = {}
     for name, adata in zip(model.modalities, adatas):
@@ -51,8 +53,8 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
             layers={key: layer for key, layer in adata.layers.items() if not is_on_disk(layer)},
             obs=adata.obs.copy(),
             var=adata.var.copy(),
-            obsm=dict(adata.obsm),
-            uns=dict(adata.uns),
+            obsm={key: value for key, value in adata.obsm.items() if key != PEAKS},
+            uns=_without_peaks(adata.uns),
         )
         copy.obsm[LATENT_KEY] = model.embed(modality=name)
         copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
@@ -69,6 +71,13 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
         "scmodal_version": __version__,
     }
     return mdata
+
+
+def _without_peaks(uns: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes without the names of the peaks, which name columns that are not there."""
+    own = uns.get("scmodal")
+    notes = {key: value for key, value in own.items() if key != PEAKS} if isinstance(own, Mapping) else None
+    return dict(uns) | ({} if notes is None else {"scmodal": notes})
 
 
 def _stored(adata: AnnData) -> dict[str, Any]:
@@ -100,6 +109,48 @@ def write_embedding(model: ScModal, adatas: Sequence[AnnData], path: Path) -> No
                 part.insert(0, "cell", adata.obs_names[rows].to_numpy())
                 part.insert(1, "modality", name)
                 writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
+
+
+def latent_cells(model: ScModal, adatas: Sequence[AnnData]) -> AnnData:
+    """The cells of all modalities as one AnnData without features, as pipelines take the result of an integration.
+
+    Parameters
+    ----------
+    model
+        Trained on `adatas`.
+    adatas
+        The prepared data sets, in chain order.
+
+    Returns
+    -------
+    AnnData with every column of ``obs``, ``obs["modality"]`` and the latents (cells x latent dimensions, float32) in
+    ``obsm["X_emb"]``, the name that nf-core/scdownstream reads, and ``obsm["X_scmodal"]``. A cell name that several
+    modalities have gets ``-<modality>`` behind it, in all of them.
+    """
+    parts = []
+    counts = pd.Series(np.concatenate([adata.obs_names.to_numpy() for adata in adatas])).value_counts()
+    shared = set(counts.index[counts > 1])
+    for name, adata in zip(model.modalities, adatas):
+        obs = adata.obs.copy()
+        obs.index = pd.Index([f"{cell}-{name}" if cell in shared else cell for cell in obs.index])
+        obs["modality"] = name
+        parts.append(AnnData(obs=obs, obsm={LATENT_KEY: np.asarray(model.embed(modality=name))}))
+    cells = concat(parts, join="outer")
+    cells.obs["modality"] = pd.Categorical(cells.obs["modality"], list(model.modalities))
+    cells.obsm["X_emb"] = cells.obsm[LATENT_KEY]
+    return cells
+
+
+def write_latent_cells(model: ScModal, adatas: Sequence[AnnData], folder: Path) -> None:
+    """Write :func:`latent_cells` to ``latent.h5ad``, and its latents by cell name to ``X_scmodal.parquet``.
+
+    The table's index is the cell name; its file name is the key under which nf-core/scdownstream puts it into ``obsm``.
+    """
+    cells = latent_cells(model, adatas)
+    write_h5ad(cells, folder / "latent.h5ad")
+    columns = [f"scmodal_{i}" for i in range(cells.obsm[LATENT_KEY].shape[1])]
+    with atomic_path(folder / f"{LATENT_KEY}.parquet") as temporary:
+        pd.DataFrame(cells.obsm[LATENT_KEY], index=cells.obs_names, columns=columns).to_parquet(temporary)
 
 
 def training_summary(model: ScModal) -> dict[str, Any]:

@@ -3,6 +3,7 @@
  *
  *   samplesheet ─ PREPROCESS ─┬─ LINK ─ INTEGRATE ─┬─ IMPUTE ───┐
  *                             └────────────┘       ├─ TRANSFER ─┼─ REPORT
+ *                                                  ├─ PEAKGENE ─┤
  *                                                  └─ EVALUATE ─┘
  *
  * A `sample` is one integration. Everything after INTEGRATE is done once for each seed.
@@ -12,81 +13,80 @@
  *   samplesheet ─ EMBED ─ IMPUTE
  */
 
-include { SAMPLESHEET } from '../subworkflows/local/samplesheet'
-include { VERSIONS    } from '../subworkflows/local/versions'
-include { PREPROCESS  } from '../modules/nf-scmodal/scmodal/preprocess'
-include { LINK        } from '../modules/nf-scmodal/scmodal/link'
-include { INTEGRATE   } from '../modules/nf-scmodal/scmodal/integrate'
-include { EMBED       } from '../modules/nf-scmodal/scmodal/embed'
-include { IMPUTE      } from '../modules/nf-scmodal/scmodal/impute'
-include { TRANSFER    } from '../modules/nf-scmodal/scmodal/transfer'
-include { EVALUATE    } from '../modules/nf-scmodal/scmodal/evaluate'
-include { REPORT      } from '../modules/nf-scmodal/scmodal/report'
+include { SAMPLESHEET                  } from '../subworkflows/local/samplesheet'
+include { VERSIONS                     } from '../subworkflows/local/versions'
+include { SCMODAL_INTEGRATE            } from '../subworkflows/nf-scmodal/scmodal_integrate'
+include { SCMODAL_EMBED as EMBED       } from '../modules/nf-scmodal/scmodal/embed'
+include { SCMODAL_IMPUTE as IMPUTE     } from '../modules/nf-scmodal/scmodal/impute'
+include { SCMODAL_TRANSFER as TRANSFER } from '../modules/nf-scmodal/scmodal/transfer'
+include { SCMODAL_PEAKGENE as PEAKGENE } from '../modules/nf-scmodal/scmodal/peakgene'
+include { SCMODAL_EVALUATE as EVALUATE } from '../modules/nf-scmodal/scmodal/evaluate'
+include { SCMODAL_REPORT as REPORT     } from '../modules/nf-scmodal/scmodal/report'
 
 workflow SCMODAL {
     take:
     sheet      // path: sample, modality, path, label_key, batch_key
     table      // path: the user's own links, or []
+    genes      // path: BED or GTF, for chromatin, or []
+    fasta      // path: genome, for the background of peak-gene links, or []
     seeds      // list of integers
     parameters // path: JSON of the parameters, for the report
-    options    // map: impute, transfer, label_key, batch_key, validate_files, outdir
+    options    // map: impute, transfer, peakgene, genes, fasta, label_key, batch_key, validate_files, outdir
 
     main:
     // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
-    SAMPLESHEET(sheet, [], options)
-    PREPROCESS(SAMPLESHEET.out.modalities, table)
+    SAMPLESHEET(sheet, [], genes, options)
 
-    // One item for each sample, its modalities in the order of the samplesheet, which is that of the chain:
-    // [[id, modalities: [rna, protein], label_keys: [rna: 'celltype']], [rna.h5ad, protein.h5ad]].
-    prepared = PREPROCESS.out.h5ad
-        .map { meta, h5ad -> [groupKey(meta.id, meta.n_modalities), meta, h5ad] }
-        .groupTuple()
-        .map { _id, metas, h5ads -> sampleOf(metas, h5ads) }
-
-    LINK(prepared, table)
-
-    // One item for each sample and seed: [[id, modalities, label_keys, seed], [h5ads], links].
-    INTEGRATE(
-        prepared
-            .join(LINK.out.links)
-            .combine(channel.fromList(seeds))
-            .map { meta, h5ads, links, seed -> [meta + [seed: seed], h5ads, links] }
-    )
+    // PREPROCESS, LINK and INTEGRATE: [[id, modalities: [rna, protein], label_keys: [rna: 'celltype'], seed], result].
+    SCMODAL_INTEGRATE(SAMPLESHEET.out.modalities, table, genes, seeds)
 
     // One item for each sample, seed and directed pair of modalities: [[…, from, to], h5ad of `from`, model].
-    directed = INTEGRATE.out.model
+    directed = SCMODAL_INTEGRATE.out.model
         .map { meta, model -> [meta - [seed: meta.seed], meta, model] }
-        .combine(prepared, by: 0)
+        .combine(SCMODAL_INTEGRATE.out.prepared, by: 0)
         .flatMap { _sample, meta, model, h5ads ->
             directions(meta).collect { from, to -> [meta + [from: from, to: to], h5ads[meta.modalities.indexOf(from)], model] }
         }
     IMPUTE(directed.filter { options.impute })
 
     // Labels go from a modality that has them to every other one: [[…, from, to, label_key], integrated.h5mu].
-    labelled = INTEGRATE.out.integrated.flatMap { meta, h5mu ->
+    labelled = SCMODAL_INTEGRATE.out.integrated.flatMap { meta, h5mu ->
         labelDirections(meta).collect { from, to -> [meta + [from: from, to: to, label_key: meta.label_keys[from]], h5mu] }
     }
     TRANSFER(labelled.filter { options.transfer })
-    EVALUATE(INTEGRATE.out.run)
+    EVALUATE(SCMODAL_INTEGRATE.out.run)
+
+    // One item for each seed of a sample with RNA and ATAC: [[…, group_key], rna.h5ad, atac.h5ad, integrated.h5mu, model].
+    regulated = SCMODAL_INTEGRATE.out.integrated
+        .join(SCMODAL_INTEGRATE.out.model)
+        .map { meta, h5mu, model -> [meta - [seed: meta.seed], meta, h5mu, model] }
+        .combine(SCMODAL_INTEGRATE.out.prepared, by: 0)
+        .filter { _sample, meta, _h5mu, _model, _h5ads -> isRegulated(meta, options) }
+        .map { _sample, meta, h5mu, model, h5ads ->
+            def (rna, atac) = ['rna', 'atac'].collect { name -> h5ads[meta.modalities.indexOf(name)] }
+            [meta + [group_key: meta.label_keys.atac ?: meta.label_keys.rna], rna, atac, h5mu, model]
+        }
+    PEAKGENE(regulated, genes, fasta)
 
     // All that belongs to one sample, each file with its kind and seed; the size is known, so no sample waits for another.
     results = channel.empty()
         .mix(
-            LINK.out.coverage.map { meta, tsv -> [meta, 'coverage', tsv] },
-            INTEGRATE.out.run.map { meta, run -> [meta, 'runs', run] },
+            SCMODAL_INTEGRATE.out.coverage.map { meta, tsv -> [meta, 'coverage', tsv] },
+            SCMODAL_INTEGRATE.out.run.map { meta, run -> [meta, 'runs', run] },
             EVALUATE.out.json.map { meta, json -> [meta, 'metrics', json] },
             IMPUTE.out.h5ad.map { meta, h5ad -> [meta, 'imputed', h5ad] },
             TRANSFER.out.labels.map { meta, tsv -> [meta, 'labels', tsv] },
+            PEAKGENE.out.folder.map { meta, folder -> [meta, 'peakgene', folder] },
         )
         .map { meta, kind, result -> [groupKey(meta.id, nResults(meta, seeds.size(), options)), [kind: kind, order: resultOrder(meta), result: result]] }
         .groupTuple()
-        .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed'].collect { kind -> ofKind(items, kind) } }
+        .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed', 'peakgene'].collect { kind -> ofKind(items, kind) } }
     REPORT(results, parameters)
 
     VERSIONS(options.outdir)
 
     // Plain names: `name = value` under `emit:` is lost by the strict parser of 25.04.0.
-    integrated = INTEGRATE.out.integrated
+    integrated = SCMODAL_INTEGRATE.out.integrated
     metrics = EVALUATE.out.json
     report = REPORT.out.html
 
@@ -100,12 +100,13 @@ workflow NEW_CELLS {
     take:
     sheet   // path: sample, modality, path
     model   // path: model/ folder of an integration
+    genes   // path: BED or GTF, for chromatin, or []
     options // map: impute, validate_files, outdir
 
     main:
     // One item for each row: [[id, modality], [file]]. A label_key is of no use here: nothing is labelled.
-    SAMPLESHEET(sheet, model, options)
-    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] })
+    SAMPLESHEET(sheet, model, genes, options)
+    EMBED(SAMPLESHEET.out.modalities.map { meta, files -> [meta.subMap('id', 'modality'), files, model, []] }, genes)
 
     // One item for each row and other modality of the model: [[id, modality, from, to], h5ad, model].
     modalities = modalitiesOf(model)
@@ -123,20 +124,6 @@ workflow NEW_CELLS {
     imputed  // [[id, modality, from, to], h5ad]
 }
 
-// One sample from its modalities, ordered as in the samplesheet.
-def sampleOf(metas, h5ads) {
-    def ordered = [metas, h5ads].transpose().sort { pair -> pair[0].order }
-    def labelled = ordered.findAll { meta, _h5ad -> meta.label_key }
-    return [
-        [
-            id: ordered[0][0].id,
-            modalities: ordered.collect { meta, _h5ad -> meta.modality },
-            label_keys: labelled.collectEntries { meta, _h5ad -> [meta.modality, meta.label_key] },
-        ],
-        ordered.collect { _meta, h5ad -> h5ad },
-    ]
-}
-
 // Every [from, to] of a sample's modalities.
 def directions(meta) {
     return [meta.modalities, meta.modalities].combinations().findAll { from, to -> from != to }
@@ -147,11 +134,17 @@ def labelDirections(meta) {
     return directions(meta).findAll { from, _to -> meta.label_keys[from] }
 }
 
-// How many files make a sample's report: its coverage and, for each seed, run, metrics, imputed features and labels.
+// Whether peaks are linked to genes: where both were measured and it is known where the genes are.
+def isRegulated(meta, options) {
+    return options.peakgene && options.genes && meta.modalities.containsAll(['rna', 'atac'])
+}
+
+// How many files make a sample's report: its coverage and, for each seed, run, metrics, imputed features, labels and links.
 def nResults(meta, n_seeds, options) {
     def imputed = options.impute ? directions(meta).size() : 0
     def labels = options.transfer ? labelDirections(meta).size() : 0
-    return 1 + n_seeds * (2 + imputed + labels)
+    def links = isRegulated(meta, options) ? 1 : 0
+    return 1 + n_seeds * (2 + imputed + labels + links)
 }
 
 // Sorts a sample's files the same way in every run: by seed, then by direction.

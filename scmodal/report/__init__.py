@@ -34,6 +34,7 @@ def build_report(
     output: str | Path,
     multiqc_dir: str | Path | None = None,
     date: str | None = None,
+    peakgene: Sequence[str | Path] = (),
 ) -> None:
     """Write the report of one sample.
 
@@ -58,6 +59,8 @@ def build_report(
         Folder for MultiQC sections; none are written without it.
     date
         Date to print, by default today. It is all that differs between two reports of the same files.
+    peakgene
+        Folders of ``scmodal peakgene``, one a seed; the first is shown.
 
     Raises
     ------
@@ -75,15 +78,18 @@ def build_report(
     from scmodal.report.latent import latent_section
     from scmodal.report.losses import training_section
     from scmodal.report.page import join_words
+    from scmodal.report.peakgene import peakgene_section
     from scmodal.report.provenance import messages_section, methods_section, settings_section
     from scmodal.report.reading import read_report_data
 
-    data = read_report_data(sample, runs, coverage, evaluations, transfers, imputed, params)
+    data = read_report_data(sample, runs, coverage, evaluations, transfers, imputed, params, peakgene)
     numbers = key_numbers(data)
+    links = peakgene_section(data)
     sections = [
         latent_section(data),
         labels_section(data),
         imputation_section(data),
+        *([] if links is None else [links]),
         coverage_section(data),
         training_section(data),
         messages_section(data),

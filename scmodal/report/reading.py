@@ -108,6 +108,7 @@ class ReportData:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     transfers: dict[Direction, pd.DataFrame] = field(default_factory=dict)
     imputed: dict[Direction, Path] = field(default_factory=dict)
+    peakgene: list[Path] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
 
     def modality(self, name: str) -> Modality:
@@ -166,6 +167,7 @@ def read_report_data(
     transfers: Sequence[str | Path],
     imputed: Sequence[str | Path],
     params: Mapping[str, Any] | str | Path | None,
+    peakgene: Sequence[str | Path] = (),
 ) -> ReportData:
     """Read all inputs of a report.
 
@@ -183,6 +185,8 @@ def read_report_data(
         Files named ``<anything>.<from>_to_<to>.labels.tsv`` and ``….h5ad``; the first of a direction is used.
     params
         Parameters to list, as mapping or JSON file.
+    peakgene
+        Folders of ``scmodal peakgene``, one a seed.
 
     Raises
     ------
@@ -200,6 +204,12 @@ def read_report_data(
         ]
     given: list[Any] = [coverage, params, *evaluations, *transfers, *imputed]
     problems += [f"{g}: not found" for g in given if isinstance(g, str | Path) and not Path(g).is_file()]
+    problems += [
+        f"{Path(p) / name}: not found; is {p} a result of `scmodal peakgene`?"
+        for p in peakgene
+        for name in ("peak_gene.tsv.gz", "peak_gene.json")
+        if not (Path(p) / name).is_file()
+    ]
     directions: dict[str, Direction] = {}
     for path in (*transfers, *imputed):
         match = _DIRECTION.search(Path(path).name)
@@ -216,6 +226,7 @@ def read_report_data(
         runs=[_read_run(folder) for folder in folders],
         coverage=_read_coverage(coverage),
         evaluations=[dict(e) if isinstance(e, Mapping) else _read_mapping(e) for e in evaluations],
+        peakgene=[Path(p) for p in peakgene],
         params=dict(params) if isinstance(params, Mapping) else _read_mapping(params) if params else {},
     )
     recipes = data.runs[0].model.get("recipes") or {}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.pipeline.conftest import REPO
+from tests.pipeline.conftest import REPO, pipeline
 from tests.pipeline.test_interrupted import attempt_with_checkpoint, kept, prepare, tasks
 from tests.pipeline.test_interrupted import start as start  # a fixture
 
@@ -110,3 +110,33 @@ def test_a_job_out_of_time_is_warned_writes_a_checkpoint_and_goes_on(folder: Pat
     assert (tasks(folder)[0] / ".exitcode").read_text() == "140"
     assert 0 < summary["resumed_at"][0] < STEPS
     assert f"Training goes on from step {summary['resumed_at'][0]} of {STEPS}" in log
+
+
+def test_a_gpu_job_on_a_node_without_a_driver(folder: Path, start):
+    """The scheduler gives a GPU, torch finds none: the end comes at once, and says what to do."""
+    if Path("/proc/driver/nvidia/gpus").is_dir():
+        pytest.skip("there is one here")
+    configure(folder, every=100_000, more="accelerator = 1")
+    with (folder / "nextflow.config").open("a") as config:
+        config.write("params.queue = 'nowhere'\nparams.gpu_queue = 'main'\nparams.cluster_options = '--comment=lab'\n")
+    run = start(folder, "run", "main.nf")
+    text, _ = run.communicate(timeout=600)
+    assert run.returncode != 0
+    assert "torch finds no CUDA device here: check the driver" in text
+    assert "leave out --use_gpu" in text
+    (task,) = tasks(folder)
+    header = (task / ".command.run").read_text()
+    for option in ("-p main", "--gres=gpu:1", "--signal=B:USR2@120", "--comment=lab", "--no-requeue"):
+        assert f"#SBATCH {option}" in header or f" {option}" in header, (option, header[:1500])
+
+
+def test_the_whole_pipeline(tmp_path: Path):
+    (tmp_path / "own.config").write_text("executor.pollInterval = '2 sec'\nexecutor.submitRateLimit = '10/1s'\n")
+    run = pipeline(
+        tmp_path, "-profile", "test,slurm", "-c", "own.config", "--queue", "main", "--steps", "20", "--impute", "false"
+    )
+    assert run.code == 0, run.text
+    assert set(run.trace.values()) == {"COMPLETED"}
+    assert "report/pbmc.html" in run.published()
+    headers = [path.read_text().split("NEXTFLOW TASK")[0] for path in tmp_path.glob("work/*/*/.command.run")]
+    assert all("#SBATCH -p main" in header and "#SBATCH --mem" in header for header in headers)

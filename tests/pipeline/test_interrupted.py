@@ -24,7 +24,7 @@ pytestmark = pytest.mark.pipeline
 STEPS = 500
 
 WORKFLOW = f"""
-include {{ INTEGRATE }} from '{REPO}/modules/nf-scmodal/scmodal/integrate'
+include {{ SCMODAL_INTEGRATE as INTEGRATE }} from '{REPO}/modules/nf-scmodal/scmodal/integrate'
 workflow {{
     INTEGRATE([[id: 'small', seed: 3], [file('rna.h5ad'), file('protein.h5ad')], []])
 }}

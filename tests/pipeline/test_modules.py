@@ -31,10 +31,10 @@ def test_preprocess_joins_files_and_quotes_column_names(tmp_path: Path) -> None:
     for name, cells in (("first half.h5ad", slice(0, 600)), ("second half.h5ad", slice(600, None))):
         rna[cells].write_h5ad(tmp_path / name)
     script = f"""
-    include {{ PREPROCESS }} from 'MODULES/preprocess'
+    include {{ SCMODAL_PREPROCESS as PREPROCESS }} from 'MODULES/preprocess'
     workflow {{
         meta = [id: 'pbmc', modality: 'rna', label_key: "{LABEL_KEY}", batch_key: 'batch']
-        PREPROCESS([meta, [file('first half.h5ad'), file('second half.h5ad')]], [])
+        PREPROCESS([meta, [file('first half.h5ad'), file('second half.h5ad')]], [], [])
     }}
     """
     run = run_workflow(tmp_path, script)
@@ -47,9 +47,9 @@ def test_preprocess_joins_files_and_quotes_column_names(tmp_path: Path) -> None:
 
 def test_a_wrong_column_stops_with_status_2(tmp_path: Path) -> None:
     script = f"""
-    include {{ PREPROCESS }} from 'MODULES/preprocess'
+    include {{ SCMODAL_PREPROCESS as PREPROCESS }} from 'MODULES/preprocess'
     workflow {{
-        PREPROCESS([[id: 'pbmc', modality: 'rna', label_key: 'cell_type'], file('{TESTDATA / "rna.h5ad"}')], [])
+        PREPROCESS([[id: 'pbmc', modality: 'rna', label_key: 'cell_type'], file('{TESTDATA / "rna.h5ad"}')], [], [])
     }}
     """
     run = run_workflow(tmp_path, script)
@@ -61,7 +61,7 @@ def test_a_wrong_column_stops_with_status_2(tmp_path: Path) -> None:
 
 def test_every_module_has_its_parts() -> None:
     modules = sorted(path.parent for path in REPO.glob("modules/nf-scmodal/scmodal/*/main.nf"))
-    assert len(modules) == 9
+    assert len(modules) == 10
     for module in modules:
         for part in ("meta.yml", "environment.yml", "tests/main.nf.test"):
             assert (module / part).is_file(), module / part
@@ -69,3 +69,5 @@ def test_every_module_has_its_parts() -> None:
         for part in ("stub:", "topic: versions", "task.ext.args", "task.ext.prefix", "label 'process_"):
             assert part in text, (module, part)
         assert "params." not in text, module
+        # the name by which nf-core tools find the module that a subworkflow includes
+        assert text.startswith(f"process SCMODAL_{module.name.upper()} {{\n"), module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,12 @@ from scmodal import __version__
 from .conftest import REPO, nextflow, pipeline
 
 pytestmark = pytest.mark.pipeline
+
+_spec = importlib.util.spec_from_file_location("make_parameters", REPO / "scripts" / "make_parameters.py")
+assert _spec is not None
+assert _spec.loader is not None
+make_parameters = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(make_parameters)
 
 
 def schema() -> dict[str, dict]:
@@ -52,6 +59,13 @@ def test_every_parameter_is_explained() -> None:
         assert f"`--{name}`" in usage, f"docs/usage.md does not name --{name}"
 
 
+def test_tables_of_parameters_are_those_of_the_schema() -> None:
+    """scripts/make_parameters.py writes them."""
+    usage = (REPO / "docs" / "usage.md").read_text()
+    schema_file = json.loads((REPO / "nextflow_schema.json").read_text())
+    assert usage == make_parameters.updated(usage, schema_file), "run scripts/make_parameters.py"
+
+
 def test_versions_agree(config: str) -> None:
     assert config_value(config, "manifest.version") == __version__
     assert config_value(config, "params.container").endswith(f":{__version__}")
@@ -69,13 +83,43 @@ def test_profiles_resolve(profile: str, tmp_path: Path) -> None:
     assert expected.get(profile, f"{profile}.enabled = true") in run.text
 
 
-@pytest.mark.parametrize(
-    ("profile", "executor"), [("slurm", "slurm"), ("awsbatch", "awsbatch"), ("googlebatch", "google-batch")]
-)
-def test_cluster_and_cloud_profiles_resolve(profile: str, executor: str, tmp_path: Path) -> None:
-    run = nextflow(tmp_path, "config", "-flat", "-profile", profile, str(REPO))
+CLUSTERS = {
+    "slurm": ["process.executor = 'slurm'", "executor.submitRateLimit = '20/1min'"],
+    "awsbatch": [
+        "process.executor = 'awsbatch'",
+        "aws.region = 'eu-west-1'",
+        "aws.batch.cliPath = '/opt/aws'",
+        "aws.batch.maxSpotAttempts = 5",
+        "process.maxRetries = 4",
+    ],
+    "googlebatch": [
+        "process.executor = 'google-batch'",
+        "google.project = 'lab'",
+        "google.location = 'europe-west4'",
+        "google.batch.spot = false",
+        "google.batch.maxSpotAttempts = 5",
+        "google.batch.installGpuDrivers = true",
+        "process.maxRetries = 4",
+    ],
+}
+GIVEN = """params {
+    aws_region = 'eu-west-1'
+    aws_cli = '/opt/aws'
+    google_project = 'lab'
+    google_location = 'europe-west4'
+    on_demand = true
+}
+"""
+
+
+@pytest.mark.parametrize("profile", CLUSTERS)
+def test_cluster_and_cloud_profiles_take_their_parameters(profile: str, tmp_path: Path) -> None:
+    """As on a command line, parameters are there before the configuration is read."""
+    (tmp_path / "nextflow.config").write_text(f"{GIVEN}includeConfig '{REPO}/nextflow.config'\n")
+    run = nextflow(tmp_path, "config", "-flat", "-profile", profile)
     assert run.code == 0, run.text
-    assert f"process.executor = '{executor}'" in run.text
+    for line in CLUSTERS[profile]:
+        assert line in run.text, line
 
 
 def test_help_names_every_parameter(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 from scmodal import cli
+from scmodal.model import pick_device
 
 
 def run(*arguments: object) -> int:
@@ -91,6 +92,18 @@ def test_report(work: Path):
     assert run("report", *arguments, "--multiqc-dir", work / "multiqc") == 0
     assert "<html" in out.read_text()[:500].lower()
     assert list((work / "multiqc").glob("*_mqc.json"))
+
+
+def test_all_cells_in_one_file_and_the_device_that_was_found(work: Path, tmp_path: Path, capsys):
+    both = ("--input", work / "rna.h5ad", "--input", work / "protein.h5ad")
+    settings = ("--steps", 2, "--batch-size", 80, "--set", "n_hidden=64", "--device", "auto", "--anndata")
+    assert run("integrate", *both, "--output", tmp_path / "run", *settings) == 0
+    said = capsys.readouterr().err
+    assert f"--device auto: {pick_device('auto').type}" in said
+    cells = anndata.read_h5ad(tmp_path / "run" / "latent.h5ad")
+    assert cells.n_obs == 400
+    assert list(pd.read_parquet(tmp_path / "run" / "X_scmodal.parquet").index) == list(cells.obs_names)
+    assert not (work / "run" / "latent.h5ad").exists()
 
 
 def test_same_seed_same_result(work: Path, tmp_path: Path):
@@ -268,3 +281,23 @@ def test_a_defect_is_told_as_one(monkeypatch, capsys, tmp_path: Path):
 def test_doctor(capsys):
     assert run("doctor") == 0
     assert "torch" in capsys.readouterr().out
+
+
+def test_chromatin_by_commands(tmp_path: Path, capsys):
+    size = ("--cells", 40, "--genes", 60, "--cell-types", 2)
+    assert run("simulate", "--modalities", "gex,peaks", "--output", tmp_path / "raw", *size) == 0
+    raw = tmp_path / "raw"
+    assert {path.name for path in raw.iterdir()} == {"rna.h5ad", "atac.h5ad", "genes.bed", "samplesheet.csv"}
+    assert run("validate", "--input", raw / "samplesheet.csv") == 2
+    assert "--genes" in capsys.readouterr().err
+    assert run("validate", "--input", raw / "samplesheet.csv", "--genes", raw / "genes.bed") == 0
+    command = ("preprocess", "--input", raw / "atac.h5ad", "--modality", "peaks", "--output", tmp_path / "atac.h5ad")
+    assert run(*command) == 2
+    assert run(*command, "--genes", raw / "genes.bed", "--gene-activity", "tss") == 2
+    assert not (tmp_path / "atac.h5ad").exists()
+    assert run(*command, "--genes", raw / "genes.bed", "--genome", "toy", "--gene-activity", "weighted") == 0
+    own = anndata.read_h5ad(tmp_path / "atac.h5ad").uns["scmodal"]
+    assert own["genome"] == "toy"
+    assert own["gene_activity"]["mode"] == "weighted"
+    assert run("simulate", "--modalities", "atac", "--output", tmp_path / "x") == 2
+    assert run("simulate", "--modalities", "rna,atac", "--cytometry", "--output", tmp_path / "x") == 2

@@ -7,9 +7,11 @@ import tomllib
 import pytest
 import yaml
 
+from scmodal import __version__
 from tests.conftest import REPO
 
-FILES = sorted((REPO / "modules").glob("*/*/*/environment.yml"))
+MODULES = sorted((REPO / "modules").glob("*/*/*/environment.yml"))
+PIPELINE = REPO / "conf" / "environment.yml"
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 BROUGHT_ALONG = {"h5py", "numpy", "pandas", "scikit-learn", "scipy"}
 """Packages that anndata and scanpy depend on themselves."""
@@ -20,13 +22,28 @@ def parsed(requirement: str) -> tuple[str, str]:
     return name, version
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def dependencies(path):
+    """Conda's packages, and pip's."""
+    entries = yaml.safe_load(path.read_text())["dependencies"]
+    return [e for e in entries if isinstance(e, str)], [p for e in entries if isinstance(e, dict) for p in e["pip"]]
+
+
+@pytest.mark.parametrize("path", [*MODULES, PIPELINE], ids=lambda path: path.parent.name)
 def test_an_environment_has_the_packages_dependencies(path):
     needed = dict(map(parsed, tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["dependencies"]))
-    listed = dict(map(parsed, yaml.safe_load(path.read_text())["dependencies"]))
+    listed = dict(map(parsed, dependencies(path)[0]))
     wanted = {CONDA_NAMES.get(n, n): v for n, v in needed.items() if n not in BROUGHT_ALONG}
     assert {name: listed.get(name) for name in wanted} == wanted
 
 
+def test_a_module_on_its_own_brings_the_released_command():
+    """The pipeline's environment is that of the modules without it: there the command is the checkout's."""
+    release = f"scmodal @ https://github.com/scmodal-nf/scmodal/archive/refs/tags/{__version__}.tar.gz"
+    packages, none = dependencies(PIPELINE)
+    assert none == []
+    for path in MODULES:
+        assert dependencies(path) == ([*packages, "conda-forge::pip"], [release]), path
+
+
 def test_every_module_has_one():
-    assert {path.parent.name for path in FILES} == {path.parent.name for path in REPO.glob("modules/*/*/*/main.nf")}
+    assert {path.parent.name for path in MODULES} == {path.parent.name for path in REPO.glob("modules/*/*/*/main.nf")}

@@ -265,7 +265,7 @@ def test_10x_folder_with_a_file_missing(tmp_path: Path) -> None:
     write_10x_mtx(tmp_path / "out", counts(), GENES, None)
     (tmp_path / "out" / "genes.tsv").unlink()
     for look in (io.probe, io.read_modality):
-        with pytest.raises(InputError, match=r"features\.tsv\[\.gz\] or genes\.tsv\[\.gz\] is missing"):
+        with pytest.raises(InputError, match=r"features\.tsv\[\.gz\] or genes\.tsv\[\.gz\] or .* is missing"):
             look(tmp_path / "out", "rna")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"without a matrix\.mtx"):

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
+import scanpy as sc
 
 from scmodal import ScModal, build_links, get_preset, metrics, preprocess
 from scmodal.contracts import InputError
 from scmodal.impute import impute_to_file
 from scmodal.model import pick_device
-from scmodal.results import write_run
+from scmodal.results import write_latent_cells, write_run
 from scmodal.simulate import simulate
 
 
@@ -145,6 +147,24 @@ def test_the_result_folder(data, model, tmp_path: Path):
     assert summary["n_cells"] == {"rna": 400, "protein": 400}
     assert 0.5 < summary["discriminator_mixing"] < 1.1
     assert summary["anchors_per_batch"] > 0
+
+
+def test_all_cells_as_other_pipelines_take_them(data, model, tmp_path: Path):
+    write_latent_cells(model, list(data.values()), tmp_path)
+    cells = anndata.read_h5ad(tmp_path / "latent.h5ad")
+    rna, protein = data.values()
+    assert cells.shape == (rna.n_obs + protein.n_obs, 0)
+    assert list(cells.obs["modality"].value_counts()[["rna", "protein"]]) == [rna.n_obs, protein.n_obs]
+    assert set(rna.obs) <= set(cells.obs)
+    np.testing.assert_array_equal(cells.obsm["X_emb"][: rna.n_obs], model.embed(modality="rna"))
+    table = pd.read_parquet(tmp_path / "X_scmodal.parquet")
+    assert list(table.index) == list(cells.obs_names)
+    np.testing.assert_array_equal(table.to_numpy(), cells.obsm["X_emb"])
+    assert cells.obs_names.is_unique
+    shared = set(rna.obs_names) & set(protein.obs_names)
+    assert all(f"{name}-rna" in cells.obs_names and f"{name}-protein" in cells.obs_names for name in shared)
+    sc.pp.neighbors(cells, use_rep="X_emb")
+    assert cells.obsp["connectivities"].nnz
 
 
 def test_cells_that_training_never_draws_are_told(data):

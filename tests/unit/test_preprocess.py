@@ -347,8 +347,8 @@ def test_problems_of_all_files_at_once(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_prepared() -> None:
-    with pytest.raises(InputError, match="'atac' cannot be prepared"):
-        preprocess.preprocess_files(["x"], "peaks")
+    with pytest.raises(InputError, match="unknown modality 'peeks'"):
+        preprocess.preprocess_files(["x"], "peeks")
     with pytest.raises(InputError, match="no input file"):
         preprocess.preprocess_files([], "rna")
 

@@ -58,9 +58,30 @@ def checkParameters(given) {
     if (given.outdir && !writable(given.outdir)) {
         problems << "--outdir ${given.outdir}: no folder can be made there or written to; choose another"
     }
+    def engine = engineProblem(given)
+    if (engine) {
+        problems << engine
+    }
     if (problems) {
         error("Wrong parameters:\n${problems.collect { problem -> "  * ${problem}" }.join('\n')}\n")
     }
+}
+
+// What is wrong with the container engine or its image, or null. On a cluster the engine is needed on the nodes, not here.
+def engineProblem(given) {
+    def engine = workflow.containerEngine
+    if (!engine) {
+        return null
+    }
+    def elsewhere = workflow.profile.tokenize(',').any { name -> name in ['slurm', 'awsbatch', 'googlebatch'] }
+    def found = System.getenv('PATH').tokenize(':').any { folder -> file("${folder}/${engine}").exists() }
+    if (!elsewhere && !found) {
+        return "-profile ${engine}: there is no ${engine} on PATH here; install it, or choose another engine's profile (docker, podman, singularity, apptainer) or conda"
+    }
+    if ("${given.container}" ==~ /^[.\/].*/ && !file(given.container).exists()) {
+        return "--container ${given.container}: there is no such file"
+    }
+    return null
 }
 
 // `nTopGenes` (which is also what Nextflow makes of --n-top-genes) as `n_top_genes`.

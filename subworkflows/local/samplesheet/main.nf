@@ -2,19 +2,20 @@
  * The samplesheet, checked as a whole with the files it names, then split into one item for each modality.
  */
 
-include { VALIDATE } from '../../../modules/nf-scmodal/scmodal/validate'
+include { SCMODAL_VALIDATE as VALIDATE } from '../../../modules/nf-scmodal/scmodal/validate'
 
 workflow SAMPLESHEET {
     take:
     sheet   // path
     model   // folder of a trained model whose new cells the rows are, or []
+    genes   // path: BED or GTF, for chromatin, or []
     options // map: validate_files, and label_key and batch_key for rows that have none
 
     main:
     // Files are staged beside the sheet so that every problem is told at once; one that is missing is left for
     // `scmodal validate` to name. `rows` are their row numbers.
     staged = options.validate_files ? stagedFiles(sheet) : [:]
-    VALIDATE([[id: 'samplesheet'], sheet, staged.keySet() as List, staged.values() as List], model)
+    VALIDATE([[id: 'samplesheet'], sheet, staged.keySet() as List, staged.values() as List], model, genes)
 
     modalities = VALIDATE.out.csv.flatMap { _meta, csv -> modalityItems(csv, sheet, options) }
 

@@ -1,4 +1,4 @@
-process EVALUATE {
+process SCMODAL_EVALUATE {
     tag "${meta.id}${meta.seed != null ? " seed ${meta.seed}" : ''}"
     label 'process_single'
 
@@ -10,7 +10,7 @@ process EVALUATE {
 
     output:
     tuple val(meta), path("${prefix}.json"), emit: json
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

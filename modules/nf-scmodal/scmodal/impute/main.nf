@@ -1,4 +1,4 @@
-process IMPUTE {
+process SCMODAL_IMPUTE {
     tag "${meta.id}${meta.seed != null ? " seed ${meta.seed}" : ''} ${meta.from} to ${meta.to}"
     label 'process_low'
 
@@ -10,7 +10,7 @@ process IMPUTE {
 
     output:
     tuple val(meta), path("${prefix}.h5ad"), emit: h5ad
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

@@ -1,4 +1,4 @@
-process INTEGRATE {
+process SCMODAL_INTEGRATE {
     tag "${meta.id} seed ${meta.seed ?: 0}"
     label 'process_gpu'
 
@@ -19,7 +19,9 @@ process INTEGRATE {
     tuple val(meta), path("${prefix}/model")            , emit: model
     tuple val(meta), path("${prefix}/history.parquet")  , emit: history
     tuple val(meta), path("${prefix}/metrics.json")     , emit: metrics
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val(meta), path("${prefix}/latent.h5ad")      , emit: h5ad, optional: true // with ext.args '--anndata', as is the next
+    tuple val(meta), path("${prefix}/X_scmodal.parquet"), emit: obsm, optional: true
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''
@@ -46,9 +48,11 @@ process INTEGRATE {
 
     stub:
     prefix = task.ext.prefix ?: "${meta.id}.seed_${meta.seed ?: 0}"
+    def anndata = '--anndata' in (task.ext.args ?: '').tokenize() ? "touch ${prefix}/latent.h5ad ${prefix}/X_scmodal.parquet" : ''
     """
     mkdir -p ${prefix}/model
     touch ${prefix}/integrated.h5mu ${prefix}/embedding.parquet ${prefix}/history.parquet ${prefix}/model/weights.safetensors
     echo '{"seed": ${meta.seed ?: 0}}' | tee ${prefix}/model/model.json > ${prefix}/metrics.json
+    ${anndata}
     """
 }

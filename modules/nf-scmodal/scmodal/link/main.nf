@@ -1,4 +1,4 @@
-process LINK {
+process SCMODAL_LINK {
     tag "${meta.id}"
     label 'process_single'
 
@@ -13,7 +13,7 @@ process LINK {
     tuple val(meta), path("${prefix}.links.tsv")    , emit: links
     tuple val(meta), path("${prefix}.coverage.tsv") , emit: coverage
     tuple val(meta), path("${prefix}.coverage.json"), emit: summary
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

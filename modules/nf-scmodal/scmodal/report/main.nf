@@ -1,4 +1,4 @@
-process REPORT {
+process SCMODAL_REPORT {
     tag "${meta.id}"
     label 'process_low'
 
@@ -6,19 +6,19 @@ process REPORT {
     container 'ghcr.io/scmodal-nf/scmodal:0.1.0'
 
     input:
-    // All of one sample; lists have one file for each seed, labels and imputed features one for each seed and direction, or none.
-    tuple val(meta), path(runs, stageAs: 'run?/*'), path(coverage), path(metrics, stageAs: 'metrics?/*'), path(labels, stageAs: 'labels?/*'), path(imputed, stageAs: 'imputed?/*')
+    // All of one sample; lists have one file for each seed, labels and imputed features one for each seed and direction, or none; peak-gene links a folder for each seed.
+    tuple val(meta), path(runs, stageAs: 'run?/*'), path(coverage), path(metrics, stageAs: 'metrics?/*'), path(labels, stageAs: 'labels?/*'), path(imputed, stageAs: 'imputed?/*'), path(peakgene, stageAs: 'peakgene?/*')
     path parameters // JSON of the parameters, or []
 
     output:
     tuple val(meta), path("${prefix}.html"), emit: html
     tuple val(meta), path("multiqc/*")     , emit: multiqc
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def inputs = [run: runs, coverage: coverage, evaluate: metrics, transfer: labels, imputed: imputed, params: parameters]
+    def inputs = [run: runs, coverage: coverage, evaluate: metrics, transfer: labels, imputed: imputed, peakgene: peakgene, params: parameters]
         .collectMany { option, given -> [given].flatten().collect { input -> "--${option} ${input}" } }
         .join(' ')
     """

@@ -1,4 +1,4 @@
-process TRANSFER {
+process SCMODAL_TRANSFER {
     tag "${meta.id}${meta.seed != null ? " seed ${meta.seed}" : ''} ${meta.from} to ${meta.to}"
     label 'process_single'
 
@@ -10,7 +10,7 @@ process TRANSFER {
 
     output:
     tuple val(meta), path("${prefix}.labels.tsv"), emit: labels
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''

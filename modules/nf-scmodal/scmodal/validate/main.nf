@@ -1,4 +1,4 @@
-process VALIDATE {
+process SCMODAL_VALIDATE {
     tag "${meta.id}"
     label 'process_single'
 
@@ -9,18 +9,20 @@ process VALIDATE {
     // `rows` are the numbers (1 is the first below the header) of the rows that `files` belong to.
     tuple val(meta), path(sheet), val(rows), path(files, stageAs: 'input?/*')
     path model // folder of a trained model whose new cells the files are, or []
+    path genes, stageAs: 'genes/*' // BED or GTF, for peaks and fragments (atac), or []
 
     output:
     tuple val(meta), path("${prefix}.csv"), emit: csv
-    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}.validated"
     def staged = [rows, [files].flatten()].transpose().collect { row, staged_file -> "--file ${row}=${staged_file}" }.join(' ')
     def trained = model ? "--model ${model}" : ''
+    def annotation = genes ? "--genes ${genes}" : ''
     """
-    scmodal validate --input ${sheet} ${staged} ${trained} ${args} --output ${prefix}.csv
+    scmodal validate --input ${sheet} ${staged} ${trained} ${annotation} ${args} --output ${prefix}.csv
     """
 
     stub:
