@@ -257,7 +257,7 @@ class ScModal:
     ) -> None:
         import torch
 
-        from scmodal import step, training
+        from scmodal import start, step, training
 
         training_data = training.make_data(inputs, self.preset, device)
         for item in inputs:
@@ -272,6 +272,13 @@ class ScModal:
         state = training.make_state(
             [item.x.shape[1] for item in inputs], self.preset, self.seed, device, self._n_batches()
         )
+        if self.preset.start_scale > 0.0:
+            coordinates = [(a.cpu().numpy(), b.cpu().numpy()) for a, b in training_data.linked]
+            targets = start.common_targets(
+                coordinates, training_data.pairs, self.preset.n_latent, self.preset.start_scale
+            )
+            dropout = [step.dropout_share(self.preset, item.x.shape[1]) for item in inputs]
+            start.start_from(state.networks, [item.x for item in inputs], targets, dropout)
         history, seconds = training.train(state, training_data, self.preset, progress, keeper, found)
         del training_data
         self._networks = state.networks.requires_grad_(False)

@@ -35,6 +35,10 @@ class Preset:
     init_std: float = 0.1
     """Standard deviation of the normal distribution that weights and biases start from."""
 
+    start_scale: float = 0.0
+    """Standard deviation of the latents that encoders and generators start at, see :mod:`scmodal.start`; 0 starts from
+    random weights."""
+
     precision: str = "float32"
     """Of the networks' matrix products, see :data:`PRECISIONS`; weights, sums, losses and updates are float32."""
 
@@ -111,6 +115,7 @@ PRESETS: dict[str, Preset] = {
         unmixing=0.2,
         smoothing=0.8,
         matching_rounds=3,
+        start_scale=0.5,
         input_dropout=0.5,
         dropout_half_width=30.0,
         weight_anchor=10.0,
