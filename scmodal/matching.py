@@ -56,7 +56,7 @@ def match(
         pairs = _mutual(found[0][chosen[0]], found[1][chosen[1]])
         directions = _canonical(own[0][chosen[0]], own[1][chosen[1]], pairs)
         found = [
-            _unit(np.hstack([np.sqrt(share) * _unit(item @ d), np.sqrt(1.0 - share) * link]))
+            _unit(np.hstack([share**0.5 * _unit(item @ d), (1.0 - share) ** 0.5 * link]))
             for item, d, link in zip(own, directions, links)
         ]
     return found[0], found[1]
