@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Run, nextflow, pipeline
+from .conftest import nextflow, pipeline
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
