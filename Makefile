@@ -1,5 +1,5 @@
 # The usual four, and clean. Everything they make is in .venv, .tools, work and results.
-.PHONY: setup demo test test-unit test-pipeline lint clean
+.PHONY: setup demo test test-slow test-unit test-pipeline lint clean
 PY := .venv/bin/python
 
 setup:
@@ -11,7 +11,11 @@ demo: setup
 	@$(PY) scripts/show_demo.py results/demo
 
 test: setup
-	$(PY) -m pytest -n 2 --dist loadfile tests
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" tests
+
+# Whole runs that take a minute or more each, real clusters and containers where there are any.
+test-slow: setup
+	$(PY) -m pytest -n 2 --dist loadfile -m slow tests
 
 test-unit: setup
 	$(PY) -m pytest -n 2 --dist loadfile tests/unit

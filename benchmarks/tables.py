@@ -20,22 +20,25 @@ HERE = Path(__file__).resolve().parent
 DOCUMENTS = (HERE.parent / "README.md", HERE.parent / "docs" / "benchmarks.md", HERE.parent / "docs" / "method.md")
 
 
+QUALITY = {
+    "accuracy_rna_to_protein": "accuracy RNA→protein",
+    "accuracy_protein_to_rna": "accuracy protein→RNA",
+    "foscttm": "FOSCTTM",
+    "imputation_r_rna_to_protein": "imputed protein r",
+}
+"""Columns that tell the quality of an integration."""
+
+
 def quality(results: dict[str, Any]) -> str:
     """Mean and range over the seeds of each data set and preset."""
-    columns = {
-        "accuracy_rna_to_protein": "accuracy RNA→protein",
-        "accuracy_protein_to_rna": "accuracy protein→RNA",
-        "foscttm": "FOSCTTM",
-        "imputation_r_rna_to_protein": "imputed protein r",
-    }
     lines = [
-        "| data set | preset | steps | seeds | " + " | ".join(columns.values()) + " |",
-        "|---|---|---|---|" + "---|" * len(columns),
+        "| data set | preset | steps | seeds | " + " | ".join(QUALITY.values()) + " |",
+        "|---|---|---|---|" + "---|" * len(QUALITY),
     ]
     for name, entry in sorted(results["settings"].items()):
         data_set, preset = name.split(":")
         summary = entry["summary"]
-        cells = [f"{summary[k]['mean']:.3f} ({summary[k]['min']:.3f}–{summary[k]['max']:.3f})" for k in columns]
+        cells = [f"{summary[k]['mean']:.3f} ({summary[k]['min']:.3f}–{summary[k]['max']:.3f})" for k in QUALITY]
         head = [f"`{data_set}`", f"`{preset}`", f"{summary['steps']['mean']:,.0f}", str(len(entry["seeds"]))]
         lines.append("| " + " | ".join([*head, *cells]) + " |")
     return "\n".join(lines)
@@ -149,19 +152,13 @@ def peakgene(results: dict[str, Any]) -> str:
 
 def time_to_quality(results: dict[str, Any]) -> str:
     """Seconds from files to the latent space, and the quality of it."""
-    columns = {
-        "accuracy_rna_to_protein": "accuracy RNA→protein",
-        "accuracy_protein_to_rna": "accuracy protein→RNA",
-        "foscttm": "FOSCTTM",
-        "imputation_r_rna_to_protein": "imputed protein r",
-    }
     lines = [
-        "| preset | seconds in all | of them in `integrate` | " + " | ".join(columns.values()) + " |",
-        "|---|---|---|" + "---|" * len(columns),
+        "| preset | seconds in all | of them in `integrate` | " + " | ".join(QUALITY.values()) + " |",
+        "|---|---|---|" + "---|" * len(QUALITY),
     ]
     for preset in ("default", "paper"):
         for run in results.get(preset, []):
-            cells = [f"{run[key]:.3f}" for key in columns]
+            cells = [f"{run[key]:.3f}" for key in QUALITY]
             times = [f"{run['seconds_in_all']:,.0f}", f"{run['seconds']['integrate']:,.0f}"]
             lines.append("| " + " | ".join([f"`{preset}`", *times, *cells]) + " |")
     return "\n".join(lines)

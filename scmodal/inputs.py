@@ -142,7 +142,7 @@ class Recipe:
         view, absent = self.view(adata)
         zero = np.zeros_like(self.mean)
         values = np.concatenate(
-            [_scatter(part, self.log_normalise(part), zero) for part in _blanked(view, absent, BLOCK)]
+            [_scatter(part, self.log_normalise(part), zero) for part in blanked(view, absent, BLOCK)]
         )
         values[:, absent] = self.mean[absent]
         return values
@@ -156,7 +156,7 @@ class Recipe:
             More than half of the features are not in `adata`.
         """
         view, absent = self.view(adata)
-        for part in _blanked(view, absent, size):
+        for part in blanked(view, absent, size):
             scaled = self.scale(part)
             scaled[:, absent] = 0.0
             yield scaled
@@ -229,7 +229,7 @@ def _scatter(counts: sparse.csr_matrix, values: NDArray[np.float32], zero: NDArr
     return dense
 
 
-def _blanked(view: CountView, absent: NDArray[np.bool_], size: int) -> Iterator[sparse.csr_matrix]:
+def blanked(view: CountView, absent: NDArray[np.bool_], size: int) -> Iterator[sparse.csr_matrix]:
     """Blocks of rows with nothing in the columns that are absent."""
     for part in view.blocks(size):
         if absent.any():

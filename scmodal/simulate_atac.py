@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmodal.contracts import InputError
-from scmodal.simulate import _cells, _levels, _modality, _mudata, _rna_counts, write_sheet
+from scmodal.simulate import _cells, _levels, _modality, _mudata, _rna_counts, write_simulation
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -174,15 +174,12 @@ def write_atac_simulation(mdata: MuData, folder: str | Path) -> Path:
     InputError
         The folder cannot be written to.
     """
-    from scmodal.io import atomic_path, check_writable, write_h5ad
+    from scmodal.io import atomic_path, check_writable
 
     folder = Path(folder)
     check_writable(folder)
-    for name, adata in mdata.mod.items():
-        write_h5ad(adata, folder / f"{name}.h5ad")
     var = mdata.mod["rna"].var
     with atomic_path(folder / "genes.bed") as temporary:
         bed = var[["chrom", "start", "end"]].assign(gene=var.index, strand=var["strand"])
         bed.to_csv(temporary, sep="\t", header=False, index=False)
-    batches = any(len(adata.obs["batch"].cat.categories) > 1 for adata in mdata.mod.values())
-    return write_sheet(folder, list(mdata.mod), batches)
+    return write_simulation(mdata, folder)

@@ -15,6 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmodal.contracts import InputError
+from scmodal.inputs import blanked
 from scmodal.peakgene.aggregate import CELLS_AT_A_TIME, cell_chunks
 from scmodal.rows import CountView
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
     from scmodal.model import ScModal
     from scmodal.networks import TwoLayer
-
-
-WEIGHTED_REACH = 100_000
-"""Base pairs around a gene within which peaks count in its activity where they are weighted by their distance."""
 
 
 def locus_columns(
@@ -163,8 +160,8 @@ def expression_without_locus(
     total = np.zeros((len(genes), units.shape[0]), np.float64)
     with torch.inference_mode():
         for cells, own_units in cell_chunks(units, CELLS_AT_A_TIME):
-            part = next(CountView(view.matrix, rows=cells, columns=view.columns).blocks(len(cells)))
-            part = _without(part, absent)
+            own = CountView(view.matrix, rows=cells, columns=view.columns)
+            part = next(blanked(own, absent, len(cells)))
             scaled = recipe.scale(part)
             scaled[:, absent] = 0.0
             x = torch.as_tensor(scaled, device=device)
@@ -180,14 +177,6 @@ def expression_without_locus(
                 values[i] = decoded @ readout[i] + offset[i]
             total += (own_units @ values.cpu().numpy().T).T
     return (total / np.asarray(units.sum(axis=1)).ravel()).astype(np.float32)
-
-
-def _without(part: sp.csr_matrix, absent: np.ndarray) -> sp.csr_matrix:
-    """Nothing in the columns that the data lack."""
-    if absent.any():
-        part.data[absent[part.indices]] = 0.0
-        part.eliminate_zeros()
-    return part
 
 
 def _readout(model: ScModal, generator: TwoLayer, target: str, genes: list[str]) -> tuple[Tensor, Tensor]:

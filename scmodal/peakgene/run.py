@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from scmodal._version import __version__
 from scmodal.contracts import DataError, InputError, nearest
+from scmodal.gene_activity import WINDOW
 from scmodal.io import atomic_path, some, write_json
 from scmodal.peakgene.aggregate import accessibility, unit_means
 from scmodal.peakgene.expression import imputed_expression
@@ -28,7 +29,7 @@ from scmodal.peakgene.formats import (
 )
 from scmodal.peakgene.inputs import PeakGeneData, cell_groups, read_inputs
 from scmodal.peakgene.link import LinkSettings, link_peaks, other_correlation
-from scmodal.peakgene.locus import WEIGHTED_REACH, column_places, expression_without_locus, locus_columns
+from scmodal.peakgene.locus import column_places, expression_without_locus, locus_columns
 from scmodal.peakgene.pairs import pairs_within
 from scmodal.peakgene.units import MIN_UNITS, choose_units, fitting_size
 
@@ -196,7 +197,7 @@ def find_links(
     masks = None
     if request.leave_locus_out:
         how = data.atac.uns["scmodal"].get("gene_activity", {})
-        around = WEIGHTED_REACH if how.get("mode") == "weighted" else 0
+        around = WINDOW if how.get("mode") == "weighted" else 0
         places = column_places(data.model, data.atac)
         masks = locus_columns(data.genes, places, settings.window, int(how.get("upstream", 0)), around)
     tables, groups = [], {}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Run, nextflow, pipeline
+from .conftest import nextflow, pipeline
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 STUB = ("-profile", "test", "-stub-run")
 
@@ -21,29 +21,18 @@ def fail_at(step: str, status: int, folder: Path) -> tuple[str, ...]:
     return ("-c", "fail.config")
 
 
-def done_anew(run: Run) -> set[str]:
-    """Steps of which a task was not taken from the cache."""
-    return {name.split(" ")[0] for name, status in run.trace.items() if status != "CACHED"}
-
-
-@pytest.mark.parametrize(
-    ("step", "status", "again"),
-    [
-        ("PREPROCESS", 2, {"PREPROCESS", "LINK", "INTEGRATE", "IMPUTE", "TRANSFER", "EVALUATE", "REPORT"}),
-        ("INTEGRATE", 3, {"INTEGRATE", "IMPUTE", "TRANSFER", "EVALUATE", "REPORT"}),
-        ("EVALUATE", 137, {"EVALUATE", "REPORT"}),
-        ("REPORT", 1, {"REPORT"}),
-    ],
-)
-def test_resume_after_a_failure(step: str, status: int, again: set[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "status"), [("PREPROCESS", 2), ("INTEGRATE", 3), ("EVALUATE", 137), ("REPORT", 1)])
+def test_resume_after_a_failure(step: str, status: int, tmp_path: Path) -> None:
     failed = pipeline(tmp_path, *STUB, *fail_at(step, status, tmp_path))
     assert failed.code != 0
     attempts = failed.text.count(f":{step} (") - failed.text.count("Error executing process")
     assert attempts >= (3 if status == 137 else 1), failed.text
+    # after a failure no further task is begun, and those that run beside it end: which these are depends on the time
+    done = {name for name, status in failed.trace.items() if status == "COMPLETED"}
     resumed = pipeline(tmp_path, *STUB, "-resume")
     assert resumed.code == 0, resumed.text
-    # what ran beside the failed step may have been done before
-    assert {step, "REPORT"} <= done_anew(resumed) <= again
+    assert {name for name, status in resumed.trace.items() if status == "CACHED"} == done
+    assert "VALIDATE (samplesheet)" in done
     assert (tmp_path / "out" / "report" / "pbmc.html").is_file()
 
 

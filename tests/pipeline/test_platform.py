@@ -75,6 +75,7 @@ def test_a_java_that_is_too_old(tmp_path: Path) -> None:
     assert "version 11" in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_assumes_a_shared_file_system(tmp_path: Path) -> None:
     """Tasks work in a folder of their own, to which inputs are copied and from which outputs are fetched."""
     launch, work = tmp_path / "launched here", tmp_path / "work is there"

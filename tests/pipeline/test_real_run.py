@@ -11,7 +11,7 @@ import pytest
 
 from .conftest import Run, pipeline
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+pytestmark = pytest.mark.pipeline
 
 
 def test_everything_is_published(real_run: Run) -> None:
