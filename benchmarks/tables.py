@@ -21,10 +21,10 @@ DOCUMENTS = (HERE.parent / "README.md", HERE.parent / "docs" / "benchmarks.md", 
 
 
 QUALITY = {
-    "accuracy_rna_to_protein": "accuracy RNA→protein",
-    "accuracy_protein_to_rna": "accuracy protein→RNA",
+    "accuracy_rna_to_other": "accuracy from RNA",
+    "accuracy_other_to_rna": "accuracy to RNA",
     "foscttm": "FOSCTTM",
-    "imputation_r_rna_to_protein": "imputed protein r",
+    "imputation_r_rna_to_other": "r imputed from RNA",
 }
 """Columns that tell the quality of an integration."""
 

@@ -62,10 +62,10 @@ def measure(preset: str, data: Path, folder: Path, seed: int, threads: int) -> d
         "seed": seed,
         "seconds": seconds,
         "seconds_in_all": sum(seconds.values()),
-        "accuracy_rna_to_protein": metrics["label_transfer"]["rna_to_protein"]["accuracy"],
-        "accuracy_protein_to_rna": metrics["label_transfer"]["protein_to_rna"]["accuracy"],
+        "accuracy_rna_to_other": metrics["label_transfer"]["rna_to_protein"]["accuracy"],
+        "accuracy_other_to_rna": metrics["label_transfer"]["protein_to_rna"]["accuracy"],
         "foscttm": metrics["foscttm"]["rna|protein"],
-        "imputation_r_rna_to_protein": metrics["imputation"]["rna_to_protein"]["pearson_mean"],
+        "imputation_r_rna_to_other": metrics["imputation"]["rna_to_protein"]["pearson_mean"],
     }
 
 

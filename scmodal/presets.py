@@ -235,6 +235,8 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
             problems.append(f"setting {key}={raw!r}: must be at least {low:g} and finite")
         elif key in {"smoothing", "input_dropout"} and value >= 1:
             problems.append(f"setting {key}={raw!r}: must be below 1")
+        elif key == "matching_share" and value > 1:
+            problems.append(f"setting {key}={raw!r}: must be at most 1")
         values[key] = value
     if problems:
         raise InputError(problems)

@@ -78,7 +78,7 @@ def start_from(networks: Networks, x: Sequence[Rows], targets: Sequence[Floats],
     Parameters
     ----------
     networks
-        Changed in place; needs ``n_hidden >= 2 n_latent``.
+        Changed in place.
     x
         Scaled input of each data set (cells x columns).
     targets
@@ -116,13 +116,21 @@ def _products(x: Rows, z: Floats) -> tuple[NDArray[np.float64], NDArray[np.float
 def _linear(network: TwoLayer, weights: NDArray[np.float64]) -> None:
     """Make a network compute ``x @ weights.T``: a ReLU for each sign of what passes through its narrow side.
 
-    The other hidden units keep their random weights and lead nowhere yet; training finds a use for them.
+    With fewer hidden units than that takes it computes the nearest map of lower rank. Hidden units beyond it keep their
+    random weights and lead nowhere yet; training finds a use for them.
     """
     out, into = weights.shape
     narrow = min(out, into)
-    w = torch.as_tensor(weights, dtype=network.first.weight.dtype, device=network.first.weight.device)
-    unit = torch.eye(narrow, dtype=w.dtype, device=w.device)
-    first, second = (w, unit) if out == narrow else (unit, w)
+    hidden = network.first.weight.shape[0]
+    if 2 * narrow > hidden:
+        narrow = hidden // 2
+        u, values, v = np.linalg.svd(weights, full_matrices=False)
+        halves = (values[:narrow, None] * v[:narrow], u[:, :narrow])
+    else:
+        halves = (weights, np.eye(out)) if out == narrow else (np.eye(into), weights)
+    first, second = (
+        torch.as_tensor(half, dtype=network.first.weight.dtype, device=network.first.weight.device) for half in halves
+    )
     with torch.no_grad():
         network.second.weight.zero_()
         for sign, units in ((1.0, slice(0, narrow)), (-1.0, slice(narrow, 2 * narrow))):
