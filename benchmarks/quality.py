@@ -107,6 +107,7 @@ def measure(setting: Setting, seed: int, data: Path, threads: int) -> dict[str, 
     from scmodal.metrics import evaluate
     from scmodal.model import ScModal
     from scmodal.results import integrated_data
+    from scmodal.select import gather, judge_latents
 
     adatas = prepared(setting.data_set, data)
     other = DATA_SETS[setting.data_set].modality
@@ -116,6 +117,9 @@ def measure(setting: Setting, seed: int, data: Path, threads: int) -> dict[str, 
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     result = evaluate(integrated_data(model, adatas), paired=True, model=model, seed=seed)
+    # what can be said without labels and pairs, to see whether it ranks as the truth does
+    evidence = gather(adatas, links, model.preset.topology, n_null=2)
+    scores = judge_latents(evidence, [model.embed(modality=name) for name in model.modalities])[0]
     there, back = f"rna_to_{other}", f"{other}_to_rna"
     return {
         "seed": seed,
@@ -132,6 +136,10 @@ def measure(setting: Setting, seed: int, data: Path, threads: int) -> dict[str, 
         "matching_distance": result["matching_distance"][f"rna|{other}"],
         "imputation_r_rna_to_other": result["imputation"][there]["pearson_mean"],
         "imputation_r_other_to_rna": result["imputation"][back]["pearson_mean"],
+        "coherence": scores.coherence,
+        "cycle": scores.cycle,
+        "mixing": scores.mixing,
+        "score": scores.score,
     }
 
 
@@ -143,8 +151,8 @@ def summarise(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             "min": float(np.min([row[key] for row in seeds])),
             "max": float(np.max([row[key] for row in seeds])),
         }
-        for key in seeds[0]
-        if key != "seed"
+        for key in seeds[-1]
+        if key != "seed" and all(key in row for row in seeds)
     }
 
 

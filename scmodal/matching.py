@@ -8,8 +8,6 @@ directions the pairs are found anew, and better.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,9 +25,6 @@ _NEIGHBOURS = 0.02  # share of the other side's cells among which a mutual neigh
 _LEAST_NEIGHBOURS = 10
 # Variance added to every component before whitening, relative to the greatest: trailing components are mostly noise.
 _RIDGE = 0.03
-
-
-_MATCHES = 20  # nearest cells of the other side whose mean says what a held-out link should be
 
 
 def match(
@@ -52,45 +47,11 @@ def match(
     -------
     Two tables with as many columns, rows of unit length: the cosine between a cell of each is how alike they are.
     """
-    *_, found = _rounds(linked, [_whitened(item) for item in components], rounds, share)
-    return found[0], found[1]
-
-
-def agreement(found: tuple[Floats, Floats], held_out: tuple[Floats, Floats]) -> float:
-    """How well matched cells agree on linked features that they were not matched by.
-
-    Parameters
-    ----------
-    found
-        Coordinates of both sides (cells_a x d, cells_b x d), rows of unit length.
-    held_out
-        Linked features of the same cells (cells_a x m, cells_b x m).
-
-    Returns
-    -------
-    Pearson's r between a cell's linked feature and its mean over the cell's 20 nearest of the other side, averaged over
-    features and both directions; 0 for none that varies.
-    """
-    similarity = torch.from_numpy(found[0]) @ torch.from_numpy(found[1]).T
-    values = []
-    for scores, own, other in ((similarity, held_out[0], held_out[1]), (similarity.T, held_out[1], held_out[0])):
-        nearest = scores.topk(min(_MATCHES, scores.shape[1]), dim=1, sorted=False).indices
-        expected = torch.from_numpy(other)[nearest].mean(1).numpy()
-        a, b = own - own.mean(0), expected - expected.mean(0)
-        length = np.sqrt((a**2).sum(0) * (b**2).sum(0))
-        values.append(np.divide((a * b).sum(0), length, out=np.zeros_like(length), where=length > 0).mean())
-    return float(np.mean(values))
-
-
-def _rounds(
-    linked: tuple[Floats, Floats], own: list[Floats], rounds: int, share: float
-) -> Iterator[tuple[Floats, Floats]]:
-    """Coordinates by the links alone and after each round; `own` are whitened components."""
     links = _joint(linked)
+    own = [_whitened(item) for item in components]
     rng = np.random.default_rng(0)
     chosen = [np.sort(rng.choice(len(item), min(len(item), CELLS), replace=False)) for item in links]
     found = links
-    yield found[0], found[1]
     for _ in range(rounds):
         pairs = _mutual(found[0][chosen[0]], found[1][chosen[1]])
         directions = _canonical(own[0][chosen[0]], own[1][chosen[1]], pairs)
@@ -98,7 +59,7 @@ def _rounds(
             _unit(np.hstack([share**0.5 * _unit(item @ d), (1.0 - share) ** 0.5 * link]))
             for item, d, link in zip(own, directions, links)
         ]
-        yield found[0], found[1]
+    return found[0], found[1]
 
 
 def _unit(x: Floats) -> Floats:

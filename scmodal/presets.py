@@ -115,11 +115,11 @@ PRESETS: dict[str, Preset] = {
         unmixing=0.2,
         smoothing=0.8,
         matching_rounds=3,
+        matching_share=0.6,
         start_scale=0.5,
         input_dropout=0.5,
         dropout_half_width=30.0,
-        weight_anchor=10.0,
-        weight_gan=0.3,
+        weight_anchor=3.0,
     ),
 }
 """`paper` is the published method; `default` the same engine with smoothed anchors, input dropout, other weights."""

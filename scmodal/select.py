@@ -1,0 +1,376 @@
+"""Choose the best seed without labels, and say whether its integration can be trusted.
+
+The scores and what they ask are in :mod:`scmodal.coherence`; here they are taken over runs and pairs of data sets, and
+turned into a choice and a verdict with reasons.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from scmodal.coherence import (
+    LEAST_GROUPS,
+    HeldOut,
+    LatentScores,
+    cross_matches,
+    groups_of,
+    held_out,
+    latent_scores,
+    same_matches,
+)
+from scmodal.contracts import InputError
+from scmodal.inputs import build_inputs, modality_of, own_components
+from scmodal.io import is_on_disk
+from scmodal.links import LinkTable
+from scmodal.presets import get_preset, pairs_of
+
+Floats = NDArray[np.float32]
+
+VERDICTS = ("trusted", "doubtful", "failed")
+"""From best to worst."""
+
+CELLS = 5_000
+"""Cells of each data set that are judged; a larger one gives as many, drawn at random."""
+
+# Limits of the verdict, set where simulated and published data with meaningful and with random links part (see
+# benchmarks/verdict.py), not to any one of them.
+SIGNAL_Z = 3.0
+"""Standard deviations above random links under which links say nothing."""
+WEAK_AGREEMENT = 0.05
+"""Agreement of held-out links beyond that of random ones under which they say little."""
+APART = 0.1
+"""Mixing under which the data sets were not brought together ..."""
+HARDLY_MIXED = 0.4
+"""... and under which they hardly were."""
+FEW_HOME = 0.1
+"""Share of cells that come home under which matches are hardly mutual."""
+UNLIKE_SEEDS = 0.5
+"""Agreement of the matches of two seeds under which chance decides them."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What of one data set is needed to judge its latents."""
+
+    modality: str
+    rows: NDArray[np.intp]
+    """Rows of the data set that are judged."""
+    components: Floats
+    """Components of its own features (rows x k)."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the data say before any training.
+
+    Attributes
+    ----------
+    sides
+        One a data set, in chain order.
+    pairs
+        Positions of the matched data sets.
+    linked
+        For each pair smoothed linked features of both sides (rows x m).
+    signal
+        For each pair whether its links say anything; None where there are too few links to tell.
+    """
+
+    sides: list[Side]
+    pairs: list[tuple[int, int]]
+    linked: list[tuple[Floats, Floats]]
+    signal: list[HeldOut | None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Scores of every run, the chosen one and the verdict.
+
+    Attributes
+    ----------
+    seeds
+        Of the runs, in their order.
+    scores
+        For each run one :class:`~scmodal.coherence.LatentScores` a pair.
+    likeness
+        For each run the mean agreement of its matches with those of the others; empty for a single run.
+    best
+        Position of the chosen run.
+    verdict
+        One of :data:`VERDICTS`.
+    reasons
+        Sentences that led to it; also those in favour.
+    """
+
+    seeds: list[int]
+    scores: list[list[LatentScores]]
+    likeness: list[float]
+    best: int
+    verdict: str
+    reasons: list[str] = field(default_factory=list)
+
+
+def gather(adatas: Sequence[AnnData], links: LinkTable, topology: str, n_null: int = 20) -> Evidence:
+    """What the links of prepared data say, and what latents are judged by.
+
+    Parameters
+    ----------
+    adatas
+        Prepared data sets in chain order.
+    links
+        That the runs were trained with.
+    topology
+        Which data sets are matched.
+    n_null
+        Random pairings of links, see :func:`scmodal.coherence.held_out`.
+    """
+    # links and components of preset default, whatever the runs were trained with: all are judged alike
+    preset = get_preset("default", matching_rounds=0, topology=topology)
+    share = preset.matching_share
+    rows = [_rows(adata.n_obs) for adata in adatas]
+    some = [_taken(adata, chosen) for adata, chosen in zip(adatas, rows)]
+    inputs = build_inputs(some, links, preset)
+    sides = [
+        Side(item.modality, chosen, own_components(item, adata, preset.matching_components))
+        for item, adata, chosen in zip(inputs, some, rows)
+    ]
+    pairs = pairs_of(topology, len(adatas))
+    linked, signal = [], []
+    for pair, (i, j) in enumerate(pairs):
+        both = (inputs[i].linked[pair], inputs[j].linked[pair])
+        names = [_block(inputs[k].recipe.blocks, pairs, pair, k).features for k in (i, j)]
+        linked.append(both)
+        signal.append(held_out(both, (sides[i].components, sides[j].components), groups_of(*names), share, n_null))
+    return Evidence(sides, pairs, linked, signal)
+
+
+def _block(blocks: Sequence[Any], pairs: Sequence[tuple[int, int]], pair: int, k: int) -> Any:
+    """The linked block of a data set in a pair: blocks stand in the order of its pairs."""
+    return blocks[[p for p, members in enumerate(pairs) if k in members].index(pair)]
+
+
+def _rows(n: int) -> NDArray[np.intp]:
+    if n <= CELLS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, CELLS, replace=False))
+
+
+def _taken(adata: AnnData, rows: NDArray[np.intp]) -> AnnData:
+    """Some cells of a data set, in memory, without reading the others."""
+    if len(rows) == adata.n_obs and not is_on_disk(adata.X):
+        return adata
+    return AnnData(
+        X=adata.X[rows],
+        obs=adata.obs.iloc[rows].copy(),
+        var=adata.var,
+        layers={name: layer[rows] for name, layer in adata.layers.items()},
+        obsm={name: np.asarray(value)[rows] for name, value in adata.obsm.items() if name == "X_lsi"},
+        uns=dict(adata.uns),
+    )
+
+
+def judge_latents(evidence: Evidence, latents: Sequence[Floats]) -> list[LatentScores]:
+    """Scores of every pair in one latent space.
+
+    Parameters
+    ----------
+    evidence
+        Of the same data.
+    latents
+        Of every data set in chain order (all cells x d).
+    """
+    some = [z[side.rows] for z, side in zip(latents, evidence.sides)]
+    return [latent_scores(some[i], some[j], linked) for (i, j), linked in zip(evidence.pairs, evidence.linked)]
+
+
+def choose(evidence: Evidence, seeds: Sequence[int], latents: Sequence[Sequence[Floats]]) -> Choice:
+    """Choose a run and judge it.
+
+    Parameters
+    ----------
+    evidence
+        Of the data.
+    seeds
+        Of the runs.
+    latents
+        For each run the latents of every data set in chain order (all cells x d).
+
+    Returns
+    -------
+    The run with the highest mean score over pairs; the verdict is on that run.
+    """
+    scores = [judge_latents(evidence, run) for run in latents]
+    best = int(np.argmax([np.mean([pair.score for pair in run]) for run in scores]))
+    likeness = _likeness(evidence, latents)
+    findings = [
+        finding
+        for n, (signal, pair) in enumerate(zip(evidence.signal, scores[best]))
+        for finding in (*_of_links(evidence, n, signal), *_of_latent(evidence, n, pair))
+    ]
+    if likeness:
+        findings.append(_of_seeds(likeness))
+    worst = max(level for level, _ in findings)
+    return Choice(list(seeds), scores, likeness, best, VERDICTS[worst], [text for _, text in findings])
+
+
+def _likeness(evidence: Evidence, latents: Sequence[Sequence[Floats]]) -> list[float]:
+    """Mean agreement of each run's matches with every other's, over pairs of data sets."""
+    if len(latents) < 2:
+        return []
+    n = len(latents)
+    alike = np.full((n, n), np.nan)
+    matches = []
+    for run in latents:
+        some = [z[side.rows] for z, side in zip(run, evidence.sides)]
+        matches.append([cross_matches(some[i], some[j]) for i, j in evidence.pairs])
+    for s, t in combinations(range(n), 2):
+        values = [
+            same_matches(a, b, (evidence.sides[i].components, evidence.sides[j].components))
+            for (i, j), a, b in zip(evidence.pairs, matches[s], matches[t])
+        ]
+        alike[s, t] = alike[t, s] = np.mean(values)
+    return [float(value) for value in np.nanmean(alike, axis=1)]
+
+
+def _title(evidence: Evidence, n: int) -> str:
+    i, j = evidence.pairs[n]
+    return f"{evidence.sides[i].modality} and {evidence.sides[j].modality}"
+
+
+def _of_links(evidence: Evidence, n: int, signal: HeldOut | None) -> list[tuple[int, str]]:
+    """Level (position in VERDICTS) and sentence on the links of a pair."""
+    title = _title(evidence, n)
+    if signal is None:
+        return [
+            (
+                1,
+                f"{title}: fewer than {LEAST_GROUPS} independent links, too few to part them and see whether the one "
+                "half predicts the other",
+            )
+        ]
+    null = float(signal.null.mean())
+    numbers = f"r {signal.observed:.2f}, with random links {null:.2f}, {signal.z:.1f} standard deviations apart"
+    if signal.z < SIGNAL_Z:
+        return [(2, f"{title}: cells matched by half of the links do not agree on the other half ({numbers})")]
+    if signal.observed - null < WEAK_AGREEMENT:
+        return [(1, f"{title}: cells matched by half of the links hardly agree on the other half ({numbers})")]
+    return [(0, f"{title}: cells matched by half of the links agree on the other half ({numbers})")]
+
+
+def _of_latent(evidence: Evidence, n: int, scores: LatentScores) -> list[tuple[int, str]]:
+    """Level and sentence on a pair's latents."""
+    title = _title(evidence, n)
+    found = []
+    if scores.mixing < APART:
+        found.append((2, f"{title}: the data sets stay apart in the latent space (mixing {scores.mixing:.2f} of 1)"))
+    elif scores.mixing < HARDLY_MIXED:
+        found.append((1, f"{title}: the data sets hardly mix in the latent space ({scores.mixing:.2f} of 1)"))
+    else:
+        found.append((0, f"{title}: the data sets mix in the latent space ({scores.mixing:.2f} of 1)"))
+    text = f"of cells matched there and back come home ({scores.cycle:.0%})"
+    found.append((1, f"{title}: few {text}") if scores.cycle < FEW_HOME else (0, f"{title}: a part {text}"))
+    return found
+
+
+def _of_seeds(likeness: Sequence[float]) -> tuple[int, str]:
+    mean = float(np.mean(likeness))
+    if mean < UNLIKE_SEEDS:
+        return 1, f"seeds match cells differently (r {mean:.2f} between their matches)"
+    return 0, f"seeds match cells alike (r {mean:.2f} between their matches)"
+
+
+def select_runs(adatas: Sequence[AnnData], links: LinkTable, runs: Sequence[Path]) -> Choice:
+    """Choose among result folders of :func:`scmodal.results.write_run`.
+
+    Parameters
+    ----------
+    adatas
+        Prepared data sets that all runs were trained on, in chain order.
+    links
+        That they were trained with.
+    runs
+        Folders.
+
+    Raises
+    ------
+    InputError
+        A folder that is no result, or one of other data; all problems at once.
+    """
+    problems, seeds, latents, topologies = [], [], [], []
+    for run in runs:
+        try:
+            seed, topology, found = _read_run(run, adatas)
+        except InputError as error:
+            problems += error.problems
+            continue
+        seeds.append(seed)
+        topologies.append(topology)
+        latents.append(found)
+    if len(set(topologies)) > 1:
+        problems.append(f"the runs differ in topology ({', '.join(sorted(set(topologies)))}): give those of one")
+    if problems:
+        raise InputError(problems)
+    return choose(gather(adatas, links, topologies[0]), seeds, latents)
+
+
+def _read_run(run: Path, adatas: Sequence[AnnData]) -> tuple[int, str, list[Floats]]:
+    """Seed, topology and latents of a result folder."""
+    description, table = run / "model" / "model.json", run / "embedding.parquet"
+    missing = [path.name for path in (description, table) if not path.is_file()]
+    if missing:
+        raise InputError(f"{run}: no {' and no '.join(missing)} in it; give the folder that `scmodal integrate` made")
+    try:
+        model = json.loads(description.read_text())
+        frame = pd.read_parquet(table)
+        seed, topology = int(model["seed"]), str(model["preset"]["topology"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{run}: damaged ({error}); integrate again") from error
+    latents = []
+    for adata in adatas:
+        name = modality_of(adata)
+        own = frame[frame["modality"] == name]
+        if not own["cell"].to_numpy().tolist() == adata.obs_names.to_list():
+            raise InputError(
+                f"{run}: its {name} cells ({len(own)}) are not those of the prepared data ({adata.n_obs}); "
+                "give the files that it was trained on"
+            )
+        latents.append(own.drop(columns=["cell", "modality"]).to_numpy(np.float32))
+    return seed, topology, latents
+
+
+def as_json(choice: Choice, evidence_pairs: Sequence[str]) -> dict[str, Any]:
+    """What :func:`select_runs` found, for ``selection.json``.
+
+    Parameters
+    ----------
+    choice
+        The finding.
+    evidence_pairs
+        Name of each pair, ``rna|protein``.
+    """
+    return {
+        "verdict": choice.verdict,
+        "reasons": choice.reasons,
+        "chosen_seed": choice.seeds[choice.best],
+        "runs": [
+            {
+                "seed": seed,
+                "score": float(np.mean([pair.score for pair in scores])),
+                "likeness": choice.likeness[n] if choice.likeness else None,
+                "pairs": {
+                    name: {"coherence": s.coherence, "cycle": s.cycle, "mixing": s.mixing}
+                    for name, s in zip(evidence_pairs, scores)
+                },
+            }
+            for n, (seed, scores) in enumerate(zip(choice.seeds, choice.scores))
+        ],
+    }
