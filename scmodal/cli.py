@@ -575,12 +575,53 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
 
 
 @cli.command()
+@click.option("--run", "runs", type=PATH, required=True, multiple=True, help="Result folder; several seeds, several.")
+@click.option("--input", "inputs", type=PATH, required=True, multiple=True, help="Prepared data set, in chain order.")
+@click.option("--links", "links_path", type=PATH, help="Links of the runs; built-in names without it.")
+@click.option("--output", type=PATH, required=True, help="Verdict, chosen seed and scores (JSON).")
+@click.option("--table", type=PATH, help="Scores of every run and pair (TSV).")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["doubtful", "failed"]),
+    help="Exit with 3 if the verdict is this or worse; the output is written all the same.",
+)
+def select(
+    runs: tuple[Path, ...],
+    inputs: tuple[Path, ...],
+    links_path: Path | None,
+    output: Path,
+    table: Path | None,
+    fail_on: str | None,
+) -> None:
+    """Choose the best seed, and say whether its integration can be trusted. Needs neither labels nor pairs."""
+    from scmodal.io import check_writable, read_prepared, write_json, write_tsv
+    from scmodal.links import LinkTable, build_links
+    from scmodal.select import as_json, as_table, at_least, select_runs
+
+    check_writable(output.parent)
+    adatas = [read_prepared(path, peaks=False) for path in inputs]
+    links = LinkTable.read(links_path) if links_path is not None else build_links(adatas)[0]
+    choice = select_runs(adatas, links, runs)
+    write_json(as_json(choice), output)
+    if table is not None:
+        write_tsv(as_table(choice), table)
+    say(f"verdict: {choice.verdict}")
+    for reason in choice.reasons:
+        say(f"  {reason}")
+    if len(choice.seeds) > 1:
+        say(f"chosen: seed {choice.seeds[choice.best]}")
+    if fail_on is not None and at_least(choice.verdict, fail_on):
+        raise DataError(f"--fail-on {fail_on}: the integration is {choice.verdict}; see {output}")
+
+
+@cli.command()
 @click.option("--sample", required=True, help="Name in the title.")
 @click.option("--run", "runs", type=PATH, required=True, multiple=True, help="Result folder; several seeds, several.")
 @click.option("--coverage", type=PATH, help="Coverage table of `scmodal link`.")
 @click.option("--evaluate", "evaluations", type=PATH, multiple=True, help="Metrics, in the order of the runs.")
 @click.option("--transfer", "transfers", type=PATH, multiple=True, help="Labels named *.A_to_B.labels.tsv.")
 @click.option("--imputed", type=PATH, multiple=True, help="Imputed data named *.A_to_B.h5ad.")
+@click.option("--selection", type=PATH, help="Verdict and chosen seed of `scmodal select` (JSON).")
 @click.option("--peakgene", "peakgene_folders", type=PATH, multiple=True, help="Folder of links; one a seed.")
 @click.option("--params", type=PATH, help="Parameters of the pipeline (JSON).")
 @click.option("--output", type=PATH, required=True, help="Report (HTML).")
@@ -592,6 +633,7 @@ def report(
     evaluations: tuple[Path, ...],
     transfers: tuple[Path, ...],
     imputed: tuple[Path, ...],
+    selection: Path | None,
     peakgene_folders: tuple[Path, ...],
     params: Path | None,
     output: Path,
@@ -613,6 +655,7 @@ def report(
         output=output,
         multiqc_dir=multiqc_dir,
         peakgene=list(peakgene_folders),
+        selection=selection,
     )
     say(f"{output}: report of {sample}")
 

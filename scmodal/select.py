@@ -99,8 +99,10 @@ class Choice:
     ----------
     seeds
         Of the runs, in their order.
+    signal
+        What the links of each pair say (``rna|protein``); None where there are too few to tell.
     scores
-        For each run one :class:`~scmodal.coherence.LatentScores` a pair.
+        For each run the :class:`~scmodal.coherence.LatentScores` of each pair.
     likeness
         For each run the mean agreement of its matches with those of the others; empty for a single run.
     best
@@ -112,7 +114,8 @@ class Choice:
     """
 
     seeds: list[int]
-    scores: list[list[LatentScores]]
+    signal: dict[str, HeldOut | None]
+    scores: list[dict[str, LatentScores]]
     likeness: list[float]
     best: int
     verdict: str
@@ -211,15 +214,25 @@ def choose(evidence: Evidence, seeds: Sequence[int], latents: Sequence[Sequence[
     scores = [judge_latents(evidence, run) for run in latents]
     best = int(np.argmax([np.mean([pair.score for pair in run]) for run in scores]))
     likeness = _likeness(evidence, latents)
+    titles = [" and ".join(_names(evidence, pair)) for pair in evidence.pairs]
     findings = [
         finding
-        for n, (signal, pair) in enumerate(zip(evidence.signal, scores[best]))
-        for finding in (*_of_links(evidence, n, signal), *_of_latent(evidence, n, pair))
+        for title, signal, pair in zip(titles, evidence.signal, scores[best])
+        for finding in (_of_links(title, signal), *_of_latent(title, pair))
     ]
     if likeness:
         findings.append(_of_seeds(likeness))
     worst = max(level for level, _ in findings)
-    return Choice(list(seeds), scores, likeness, best, VERDICTS[worst], [text for _, text in findings])
+    keys = ["|".join(_names(evidence, pair)) for pair in evidence.pairs]
+    return Choice(
+        list(seeds),
+        dict(zip(keys, evidence.signal)),
+        [dict(zip(keys, run)) for run in scores],
+        likeness,
+        best,
+        VERDICTS[worst],
+        [text for _, text in sorted(findings, key=lambda finding: -finding[0])],  # what weighs most first
+    )
 
 
 def _likeness(evidence: Evidence, latents: Sequence[Sequence[Floats]]) -> list[float]:
@@ -241,44 +254,36 @@ def _likeness(evidence: Evidence, latents: Sequence[Sequence[Floats]]) -> list[f
     return [float(value) for value in np.nanmean(alike, axis=1)]
 
 
-def _title(evidence: Evidence, n: int) -> str:
-    i, j = evidence.pairs[n]
-    return f"{evidence.sides[i].modality} and {evidence.sides[j].modality}"
+def _names(evidence: Evidence, pair: tuple[int, int]) -> list[str]:
+    return [evidence.sides[k].modality for k in pair]
 
 
-def _of_links(evidence: Evidence, n: int, signal: HeldOut | None) -> list[tuple[int, str]]:
+def _of_links(title: str, signal: HeldOut | None) -> tuple[int, str]:
     """Level (position in VERDICTS) and sentence on the links of a pair."""
-    title = _title(evidence, n)
     if signal is None:
-        return [
-            (
-                1,
-                f"{title}: fewer than {LEAST_GROUPS} independent links, too few to part them and see whether the one "
-                "half predicts the other",
-            )
-        ]
+        return 1, (
+            f"{title}: fewer than {LEAST_GROUPS} independent links, too few to part them and see whether one half "
+            "predicts the other"
+        )
     null = float(signal.null.mean())
     numbers = f"r {signal.observed:.2f}, with random links {null:.2f}, {signal.z:.1f} standard deviations apart"
     if signal.z < SIGNAL_Z:
-        return [(2, f"{title}: cells matched by half of the links do not agree on the other half ({numbers})")]
+        return 2, f"{title}: cells matched by half of the links do not agree on the other half ({numbers})"
     if signal.observed - null < WEAK_AGREEMENT:
-        return [(1, f"{title}: cells matched by half of the links hardly agree on the other half ({numbers})")]
-    return [(0, f"{title}: cells matched by half of the links agree on the other half ({numbers})")]
+        return 1, f"{title}: cells matched by half of the links hardly agree on the other half ({numbers})"
+    return 0, f"{title}: cells matched by half of the links agree on the other half ({numbers})"
 
 
-def _of_latent(evidence: Evidence, n: int, scores: LatentScores) -> list[tuple[int, str]]:
-    """Level and sentence on a pair's latents."""
-    title = _title(evidence, n)
-    found = []
+def _of_latent(title: str, scores: LatentScores) -> list[tuple[int, str]]:
+    """Levels and sentences on a pair's latents."""
     if scores.mixing < APART:
-        found.append((2, f"{title}: the data sets stay apart in the latent space (mixing {scores.mixing:.2f} of 1)"))
+        mixing = (2, f"{title}: the data sets stay apart in the latent space (mixing {scores.mixing:.2f} of 1)")
     elif scores.mixing < HARDLY_MIXED:
-        found.append((1, f"{title}: the data sets hardly mix in the latent space ({scores.mixing:.2f} of 1)"))
+        mixing = (1, f"{title}: the data sets hardly mix in the latent space ({scores.mixing:.2f} of 1)")
     else:
-        found.append((0, f"{title}: the data sets mix in the latent space ({scores.mixing:.2f} of 1)"))
-    text = f"of cells matched there and back come home ({scores.cycle:.0%})"
-    found.append((1, f"{title}: few {text}") if scores.cycle < FEW_HOME else (0, f"{title}: a part {text}"))
-    return found
+        mixing = (0, f"{title}: the data sets mix in the latent space ({scores.mixing:.2f} of 1)")
+    share = f"{scores.cycle:.0%} of cells come home when matched there and back"
+    return [mixing, (1, f"{title}: only {share}") if scores.cycle < FEW_HOME else (0, f"{title}: {share}")]
 
 
 def _of_seeds(likeness: Sequence[float]) -> tuple[int, str]:
@@ -347,30 +352,51 @@ def _read_run(run: Path, adatas: Sequence[AnnData]) -> tuple[int, str, list[Floa
     return seed, topology, latents
 
 
-def as_json(choice: Choice, evidence_pairs: Sequence[str]) -> dict[str, Any]:
-    """What :func:`select_runs` found, for ``selection.json``.
-
-    Parameters
-    ----------
-    choice
-        The finding.
-    evidence_pairs
-        Name of each pair, ``rna|protein``.
-    """
+def as_json(choice: Choice) -> dict[str, Any]:
+    """What was found, for ``selection.json``."""
     return {
         "verdict": choice.verdict,
         "reasons": choice.reasons,
         "chosen_seed": choice.seeds[choice.best],
+        "links": {
+            name: None
+            if signal is None
+            else {"agreement": signal.observed, "random_links": float(signal.null.mean()), "z": signal.z}
+            for name, signal in choice.signal.items()
+        },
         "runs": [
             {
                 "seed": seed,
-                "score": float(np.mean([pair.score for pair in scores])),
+                "score": float(np.mean([pair.score for pair in scores.values()])),
                 "likeness": choice.likeness[n] if choice.likeness else None,
                 "pairs": {
-                    name: {"coherence": s.coherence, "cycle": s.cycle, "mixing": s.mixing}
-                    for name, s in zip(evidence_pairs, scores)
+                    name: {"coherence": s.coherence, "cycle": s.cycle, "mixing": s.mixing} for name, s in scores.items()
                 },
             }
             for n, (seed, scores) in enumerate(zip(choice.seeds, choice.scores))
         ],
     }
+
+
+def as_table(choice: Choice) -> pd.DataFrame:
+    """A row a run and pair of data sets: `seed`, `pair`, `score`, `coherence`, `cycle`, `mixing`, `chosen`."""
+    return pd.DataFrame(
+        [
+            {
+                "seed": seed,
+                "pair": name,
+                "score": s.score,
+                "coherence": s.coherence,
+                "cycle": s.cycle,
+                "mixing": s.mixing,
+                "chosen": n == choice.best,
+            }
+            for n, (seed, scores) in enumerate(zip(choice.seeds, choice.scores))
+            for name, s in scores.items()
+        ]
+    )
+
+
+def at_least(verdict: str, limit: str) -> bool:
+    """Whether a verdict is as bad as a limit, or worse; both of :data:`VERDICTS`."""
+    return VERDICTS.index(verdict) >= VERDICTS.index(limit)

@@ -4,9 +4,10 @@
  *   samplesheet ─ PREPROCESS ─┬─ LINK ─ INTEGRATE ─┬─ IMPUTE ───┐
  *                             └────────────┘       ├─ TRANSFER ─┼─ REPORT
  *                                                  ├─ PEAKGENE ─┤
- *                                                  └─ EVALUATE ─┘
+ *                                                  ├─ EVALUATE ─┤
+ *                                                  └─ SELECT ───┘
  *
- * A `sample` is one integration. Everything after INTEGRATE is done once for each seed.
+ * A `sample` is one integration. Everything after INTEGRATE is done once for each seed, but SELECT, which compares them.
  *
  * With a trained model (NEW_CELLS) nothing is trained, and each row of the samplesheet goes its way alone:
  *
@@ -21,6 +22,7 @@ include { SCMODAL_IMPUTE as IMPUTE     } from '../modules/nf-scmodal/scmodal/imp
 include { SCMODAL_TRANSFER as TRANSFER } from '../modules/nf-scmodal/scmodal/transfer'
 include { SCMODAL_PEAKGENE as PEAKGENE } from '../modules/nf-scmodal/scmodal/peakgene'
 include { SCMODAL_EVALUATE as EVALUATE } from '../modules/nf-scmodal/scmodal/evaluate'
+include { SCMODAL_SELECT as SELECT     } from '../modules/nf-scmodal/scmodal/select'
 include { SCMODAL_REPORT as REPORT     } from '../modules/nf-scmodal/scmodal/report'
 
 workflow SCMODAL {
@@ -31,7 +33,7 @@ workflow SCMODAL {
     fasta      // path: genome, for the background of peak-gene links, or []
     seeds      // list of integers
     parameters // path: JSON of the parameters, for the report
-    options    // map: impute, transfer, peakgene, genes, fasta, label_key, batch_key, validate_files, outdir
+    options    // map: fail_on, impute, transfer, peakgene, genes, fasta, label_key, batch_key, validate_files, outdir
 
     main:
     // One item for each modality of each sample: [[id, modality, order, label_key, batch_key], [files]].
@@ -56,6 +58,16 @@ workflow SCMODAL {
     TRANSFER(labelled.filter { options.transfer })
     EVALUATE(SCMODAL_INTEGRATE.out.run)
 
+    // One item for each sample: [[id, modalities, label_keys], [folders], [h5ads], links].
+    SELECT(
+        SCMODAL_INTEGRATE.out.run
+            .map { meta, run -> [groupKey(meta - [seed: meta.seed], seeds.size()), [order: resultOrder(meta), run: run]] }
+            .groupTuple()
+            .map { key, items -> [key.target, items.sort { item -> item.order }.collect { item -> item.run }] }
+            .join(SCMODAL_INTEGRATE.out.prepared)
+            .join(SCMODAL_INTEGRATE.out.links)
+    )
+
     // One item for each seed of a sample with RNA and ATAC: [[…, group_key], rna.h5ad, atac.h5ad, integrated.h5mu, model].
     regulated = SCMODAL_INTEGRATE.out.integrated
         .join(SCMODAL_INTEGRATE.out.model)
@@ -77,11 +89,19 @@ workflow SCMODAL {
             IMPUTE.out.h5ad.map { meta, h5ad -> [meta, 'imputed', h5ad] },
             TRANSFER.out.labels.map { meta, tsv -> [meta, 'labels', tsv] },
             PEAKGENE.out.folder.map { meta, folder -> [meta, 'peakgene', folder] },
+            SELECT.out.json.map { meta, json -> [meta, 'selection', json] },
         )
         .map { meta, kind, result -> [groupKey(meta.id, nResults(meta, seeds.size(), options)), [kind: kind, order: resultOrder(meta), result: result]] }
         .groupTuple()
-        .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed', 'peakgene'].collect { kind -> ofKind(items, kind) } }
+        .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed', 'peakgene', 'selection'].collect { kind -> ofKind(items, kind) } }
     REPORT(results, parameters)
+
+    // When the report is there: an integration that is not good enough ends the run, as asked for.
+    REPORT.out.html
+        .map { meta, html -> [meta.id, html] }
+        .join(SELECT.out.json.map { meta, json -> [meta.id, json] })
+        .filter { _id, _html, _json -> options.fail_on }
+        .subscribe { id, html, json -> stopOnVerdict(id, html, json, options.fail_on) }
 
     VERSIONS(options.outdir)
 
@@ -139,12 +159,21 @@ def isRegulated(meta, options) {
     return options.peakgene && options.genes && meta.modalities.containsAll(['rna', 'atac'])
 }
 
-// How many files make a sample's report: its coverage and, for each seed, run, metrics, imputed features, labels and links.
+// How many files make a sample's report: its coverage and selection and, for each seed, run, metrics, imputed features, labels and links.
 def nResults(meta, n_seeds, options) {
     def imputed = options.impute ? directions(meta).size() : 0
     def labels = options.transfer ? labelDirections(meta).size() : 0
     def links = isRegulated(meta, options) ? 1 : 0
-    return 1 + n_seeds * (2 + imputed + labels + links)
+    return 2 + n_seeds * (2 + imputed + labels + links)
+}
+
+// Ends the run where a sample's verdict is `limit` or worse.
+def stopOnVerdict(id, html, json, limit) {
+    def found = new groovy.json.JsonSlurper().parseText(json.text)
+    def worse = ['trusted', 'doubtful', 'failed']
+    if (worse.indexOf(found.verdict) >= worse.indexOf(limit)) {
+        error("Error: --fail_on ${limit}: the integration of sample ${id} is ${found.verdict}: ${found.reasons[0]}. Its results are kept; see ${html.name}.")
+    }
 }
 
 // Sorts a sample's files the same way in every run: by seed, then by direction.

@@ -35,6 +35,7 @@ def build_report(
     multiqc_dir: str | Path | None = None,
     date: str | None = None,
     peakgene: Sequence[str | Path] = (),
+    selection: Mapping[str, Any] | str | Path | None = None,
 ) -> None:
     """Write the report of one sample.
 
@@ -43,7 +44,7 @@ def build_report(
     sample
         Name of the sample.
     runs
-        Result folders of ``scmodal integrate``, one a seed. Pictures are those of the first.
+        Result folders of ``scmodal integrate``, one a seed. Pictures are those of the chosen one, else of the first.
     coverage
         Link coverage: table or TSV file of ``scmodal link``.
     evaluations
@@ -60,7 +61,9 @@ def build_report(
     date
         Date to print, by default today. It is all that differs between two reports of the same files.
     peakgene
-        Folders of ``scmodal peakgene``, one a seed; the first is shown.
+        Folders of ``scmodal peakgene``, one a seed; that of the chosen seed, else the first, is shown.
+    selection
+        ``selection.json`` of ``scmodal select`` (content or file).
 
     Raises
     ------
@@ -81,11 +84,14 @@ def build_report(
     from scmodal.report.peakgene import peakgene_section
     from scmodal.report.provenance import messages_section, methods_section, settings_section
     from scmodal.report.reading import read_report_data
+    from scmodal.report.verdict import verdict_section
 
-    data = read_report_data(sample, runs, coverage, evaluations, transfers, imputed, params, peakgene)
+    data = read_report_data(sample, runs, coverage, evaluations, transfers, imputed, params, peakgene, selection)
     numbers = key_numbers(data)
     links = peakgene_section(data)
+    verdict = verdict_section(data)
     sections = [
+        *([] if verdict is None else [verdict]),
         latent_section(data),
         labels_section(data),
         imputation_section(data),
@@ -114,6 +120,7 @@ def build_report(
         headline=f"{' + '.join(m.title for m in data.modalities)}, "
         f"{' + '.join(f'{len(m.cells):,}' for m in data.modalities)} cells",
         facts=[f for f in facts if f],
+        verdict=data.selection.get("verdict", ""),
         numbers=numbers,
         seeds=seeds_table(data, numbers),
         sections=sections,

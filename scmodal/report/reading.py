@@ -109,6 +109,7 @@ class ReportData:
     transfers: dict[Direction, pd.DataFrame] = field(default_factory=dict)
     imputed: dict[Direction, Path] = field(default_factory=dict)
     peakgene: list[Path] = field(default_factory=list)
+    selection: dict[str, Any] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
 
     def modality(self, name: str) -> Modality:
@@ -168,6 +169,7 @@ def read_report_data(
     imputed: Sequence[str | Path],
     params: Mapping[str, Any] | str | Path | None,
     peakgene: Sequence[str | Path] = (),
+    selection: Mapping[str, Any] | str | Path | None = None,
 ) -> ReportData:
     """Read all inputs of a report.
 
@@ -176,7 +178,7 @@ def read_report_data(
     sample
         Name of the sample.
     runs
-        Result folders of ``integrate``, one a seed; latent, labels and links come from the first.
+        Result folders of ``integrate``, one a seed; latent, labels and links come from the chosen one, else from the first.
     coverage
         Link coverage, as table or file.
     evaluations
@@ -187,6 +189,8 @@ def read_report_data(
         Parameters to list, as mapping or JSON file.
     peakgene
         Folders of ``scmodal peakgene``, one a seed.
+    selection
+        Content or file of ``selection.json``.
 
     Raises
     ------
@@ -202,7 +206,7 @@ def read_report_data(
             for name in needed
             if not (folder / name).is_file()
         ]
-    given: list[Any] = [coverage, params, *evaluations, *transfers, *imputed]
+    given: list[Any] = [coverage, params, selection, *evaluations, *transfers, *imputed]
     problems += [f"{g}: not found" for g in given if isinstance(g, str | Path) and not Path(g).is_file()]
     problems += [
         f"{Path(p) / name}: not found; is {p} a result of `scmodal peakgene`?"
@@ -220,8 +224,14 @@ def read_report_data(
     if problems:
         raise InputError(problems)
 
+    selected = dict(selection) if isinstance(selection, Mapping) else _read_mapping(selection) if selection else {}
+    first = _position_of_chosen(folders, selected)
+    folders, evaluations, peakgene = (
+        _brought_forward(items, first, len(runs)) for items in (folders, evaluations, peakgene)
+    )
     data = ReportData(
         sample=sample,
+        selection=selected,
         modalities=_read_modalities(folders[0] / "integrated.h5mu"),
         runs=[_read_run(folder) for folder in folders],
         coverage=_read_coverage(coverage),
@@ -244,11 +254,36 @@ def read_report_data(
         at = [order.index(name) for name in directions[str(path)]]
         return sorted(at), at[0]
 
-    for path in sorted(transfers, key=place):
-        data.transfers.setdefault(directions[str(path)], _read_labels(Path(path)))
-    for path in sorted(imputed, key=place):
-        data.imputed.setdefault(directions[str(path)], Path(path))
+    for direction, paths in _by_direction(sorted(transfers, key=place), directions).items():
+        data.transfers[direction] = _read_labels(Path(_brought_forward(paths, first, len(runs))[0]))
+    for direction, paths in _by_direction(sorted(imputed, key=place), directions).items():
+        data.imputed[direction] = Path(_brought_forward(paths, first, len(runs))[0])
     return data
+
+
+def _by_direction(
+    paths: Sequence[str | Path], directions: Mapping[str, Direction]
+) -> dict[Direction, list[str | Path]]:
+    """Files of each direction, in their order."""
+    found: dict[Direction, list[str | Path]] = {}
+    for path in paths:
+        found.setdefault(directions[str(path)], []).append(path)
+    return found
+
+
+def _position_of_chosen(folders: Sequence[Path], selection: Mapping[str, Any]) -> int:
+    """Position of the chosen seed among the runs; 0 where none was chosen."""
+    if "chosen_seed" not in selection:
+        return 0
+    seeds = [_read_mapping(folder / "model" / "model.json").get("seed") for folder in folders]
+    if selection["chosen_seed"] not in seeds:
+        raise InputError(f"the selection chose seed {selection['chosen_seed']}, but the runs given are of {seeds}")
+    return seeds.index(selection["chosen_seed"])
+
+
+def _brought_forward(items: Sequence[Any], first: int, n: int) -> list[Any]:
+    """`items` with the one at `first` before the others, if there is one for each of `n` runs."""
+    return [items[first], *items[:first], *items[first + 1 :]] if len(items) == n else list(items)
 
 
 def read_cells(file: Path) -> np.ndarray:

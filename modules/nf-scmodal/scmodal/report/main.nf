@@ -6,8 +6,8 @@ process SCMODAL_REPORT {
     container 'ghcr.io/scmodal-nf/scmodal:0.1.0'
 
     input:
-    // All of one sample; lists have one file for each seed, labels and imputed features one for each seed and direction, or none; peak-gene links a folder for each seed.
-    tuple val(meta), path(runs, stageAs: 'run?/*'), path(coverage), path(metrics, stageAs: 'metrics?/*'), path(labels, stageAs: 'labels?/*'), path(imputed, stageAs: 'imputed?/*'), path(peakgene, stageAs: 'peakgene?/*')
+    // All of one sample; lists have one file for each seed, labels and imputed features one for each seed and direction, or none; peak-gene links a folder for each seed; selection one file or none.
+    tuple val(meta), path(runs, stageAs: 'run?/*'), path(coverage), path(metrics, stageAs: 'metrics?/*'), path(labels, stageAs: 'labels?/*'), path(imputed, stageAs: 'imputed?/*'), path(peakgene, stageAs: 'peakgene?/*'), path(selection)
     path parameters // JSON of the parameters, or []
 
     output:
@@ -18,7 +18,7 @@ process SCMODAL_REPORT {
     script:
     def args = task.ext.args ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
-    def inputs = [run: runs, coverage: coverage, evaluate: metrics, transfer: labels, imputed: imputed, peakgene: peakgene, params: parameters]
+    def inputs = [run: runs, coverage: coverage, evaluate: metrics, transfer: labels, imputed: imputed, peakgene: peakgene, selection: selection, params: parameters]
         .collectMany { option, given -> [given].flatten().collect { input -> "--${option} ${input}" } }
         .join(' ')
     """
