@@ -221,7 +221,7 @@ def choose(evidence: Evidence, seeds: Sequence[int], latents: Sequence[Sequence[
         for finding in (_of_links(title, signal), *_of_latent(title, pair))
     ]
     if likeness:
-        findings.append(_of_seeds(likeness))
+        findings.append(_of_seeds(likeness[best]))
     worst = max(level for level, _ in findings)
     keys = ["|".join(_names(evidence, pair)) for pair in evidence.pairs]
     return Choice(
@@ -286,11 +286,11 @@ def _of_latent(title: str, scores: LatentScores) -> list[tuple[int, str]]:
     return [mixing, (1, f"{title}: only {share}") if scores.cycle < FEW_HOME else (0, f"{title}: {share}")]
 
 
-def _of_seeds(likeness: Sequence[float]) -> tuple[int, str]:
-    mean = float(np.mean(likeness))
-    if mean < UNLIKE_SEEDS:
-        return 1, f"seeds match cells differently (r {mean:.2f} between their matches)"
-    return 0, f"seeds match cells alike (r {mean:.2f} between their matches)"
+def _of_seeds(likeness: float) -> tuple[int, str]:
+    """Level and sentence on how the chosen run's matches agree with those of the others."""
+    if likeness < UNLIKE_SEEDS:
+        return 1, f"seeds match cells differently (r {likeness:.2f} between their matches)"
+    return 0, f"seeds match cells alike (r {likeness:.2f} between their matches)"
 
 
 def select_runs(adatas: Sequence[AnnData], links: LinkTable, runs: Sequence[Path]) -> Choice:

@@ -1,0 +1,244 @@
+"""What is said of a match without labels and pairs, against data whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmodal import ScModal, build_links, preprocess
+from scmodal.coherence import (
+    agreement,
+    cross_matches,
+    groups_of,
+    held_out,
+    latent_scores,
+    same_matches,
+)
+from scmodal.contracts import InputError
+from scmodal.io import MEMORY_VARIABLE, write_h5ad
+from scmodal.links import LinkTable
+from scmodal.results import write_run
+from scmodal.select import VERDICTS, as_table, at_least, choose, gather, select_runs
+from scmodal.simulate import simulate
+
+from .test_cli import run as command
+
+N_NULL = 8  # random pairings: as many as it takes for a standard deviation
+
+
+@pytest.fixture(scope="module")
+def data():
+    mdata = simulate(n_cells=300, n_genes=250, n_proteins=40, n_cell_types=5, seed=1)
+    return [getattr(preprocess, name)(mdata[name], label_key="cell_type") for name in ("rna", "protein")]
+
+
+@pytest.fixture(scope="module")
+def links(data):
+    return build_links(data)[0]
+
+
+@pytest.fixture(scope="module")
+def evidence(data, links):
+    return gather(data, links, "chain", N_NULL)
+
+
+@pytest.fixture(scope="module")
+def runs(data, links, tmp_path_factory) -> list[Path]:
+    """Result folders of two seeds, and beside them the prepared data."""
+    folder = tmp_path_factory.mktemp("select")
+    for name, adata in zip(("rna", "protein"), data):
+        write_h5ad(adata, folder / f"{name}.h5ad")
+    links.write(folder / "links.tsv")
+    for seed in (3, 4):
+        settings = {"steps": 60, "batch_size": 100, "n_hidden": 64}
+        model = ScModal(seed=seed, threads=1, device="cpu", **settings).fit(data, links)
+        write_run(model, data, folder / f"seed_{seed}")
+    return [folder / "seed_3", folder / "seed_4"]
+
+
+def shuffled(links: LinkTable, seed: int) -> LinkTable:
+    """The same features in random pairs."""
+    frame = links.frame.copy()
+    frame["feature_b"] = np.random.default_rng(seed).permutation(frame["feature_b"].to_numpy())
+    return LinkTable(frame)
+
+
+def truth(n: int = 300, d: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Latents of the same cells and what they measure of both sides."""
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((n, d)).astype(np.float32)
+    return z, (z @ rng.standard_normal((d, 7))).astype(np.float32)
+
+
+def test_agreement_by_hand():
+    matches = (np.array([[0], [1], [2]]), np.array([[0], [1], [2]]))
+    a = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
+    b = np.array([[2.0, 1.0], [4.0, 2.0], [6.0, 3.0]])
+    assert agreement(matches, (a, b)) == pytest.approx(0.5)  # r of 1, and a feature that does not vary
+    assert agreement(matches, (a, -b)) == pytest.approx(-0.5)
+
+
+def test_links_that_share_a_feature_belong_together():
+    # CD45 stands on both sides: RA and RO share the gene, and the gene's other protein is joined through it
+    groups = groups_of(["PTPRC", "PTPRC", "CD4", "CD8A", "CD8B"], ["CD45RA", "CD45RO", "CD4", "CD8", "CD8"])
+    assert groups[0] == groups[1]
+    assert groups[3] == groups[4]
+    assert len({groups[0], groups[2], groups[3]}) == 3
+
+
+def test_a_true_latent_scores_better_than_a_random_and_one_apart():
+    z, features = truth()
+    noise = np.random.default_rng(1).standard_normal(z.shape).astype(np.float32)
+    good = latent_scores(z, z + 0.1 * noise, (features, features))
+    wrong = latent_scores(z, noise, (features, features))
+    apart = latent_scores(z, z + 20, (features, features))
+    assert good.coherence > 0.8
+    assert good.cycle > 0.8
+    assert good.mixing == pytest.approx(1.0, abs=0.1)
+    assert good.score > max(wrong.score, apart.score)
+    assert abs(wrong.coherence) < 0.15
+    assert apart.mixing < 0.05
+
+
+def test_same_matches():
+    z, features = truth()
+    other, _ = truth(seed=5)
+    own = (features, features)
+    assert same_matches(cross_matches(z, z), cross_matches(z, z), own) == pytest.approx(1.0)
+    assert abs(same_matches(cross_matches(z, z), cross_matches(z, other), own)) < 0.3
+
+
+def test_meaningful_links_stand_out_and_random_ones_do_not(data, links, evidence):
+    (signal,) = evidence.signal
+    assert signal is not None
+    assert signal.z > 5
+    assert signal.observed > signal.null.max() + 0.05
+    random = [gather(data, shuffled(links, seed), "chain", N_NULL).signal[0].z for seed in range(4)]
+    assert max(random) < 3
+    assert np.mean(random) < 1.5
+
+
+def test_unrelated_tissues_fail(data):
+    """Proteins of other cells that follow another biology under the same names."""
+    rng = np.random.default_rng(0)
+    protein = data[1].copy()
+    order = rng.permutation(protein.n_vars)
+    protein.layers["counts"] = protein.layers["counts"][:, order]
+    protein.X = protein.X[:, order]
+    links, _ = build_links([data[0], protein])
+    found = gather([data[0], protein], links, "chain", N_NULL)
+    z = np.random.default_rng(1).standard_normal((300, 5)).astype(np.float32)
+    choice = choose(found, [0], [[z, z]])  # however well they mix
+    assert choice.verdict == "failed"
+    assert "do not agree" in choice.reasons[0]
+
+
+def test_too_few_links_cannot_be_trusted(data, links):
+    few = LinkTable(links.frame.iloc[:5])
+    found = gather(data, few, "chain", N_NULL)
+    assert found.signal == [None]
+    assert choose(found, [0], [[np.eye(300, 4, dtype=np.float32)] * 2]).verdict != "trusted"
+
+
+def test_halves_need_enough_groups():
+    z, features = truth()
+    groups = np.array([0, 0, 0, 1, 2, 3, 4])  # five
+    assert held_out((features, features), (z, z), groups, 0.5) is None
+    found = held_out((features, features), (z, z), np.arange(7), 0.5, n_null=N_NULL)
+    assert found is not None
+    assert found.observed > found.null.max()
+
+
+def test_the_better_run_is_chosen_and_trusted(data, links, evidence):
+    rng = np.random.default_rng(0)
+    model = ScModal(seed=0, threads=1, steps=60, batch_size=100, n_hidden=64).fit(data, links)
+    good = [model.embed(modality=name) for name in model.modalities]
+    noisy = [z + 0.5 * z.std(0) * rng.standard_normal(z.shape).astype(np.float32) for z in good]
+    random = [rng.standard_normal(z.shape).astype(np.float32) for z in good]
+    choice = choose(evidence, [7, 8, 9], [random, good, noisy])
+    assert choice.best == 1
+    assert choose(evidence, [8], [good]).verdict == "trusted"
+    assert choice.likeness[1] > choice.likeness[0]
+    table = as_table(choice)
+    assert table.loc[table["chosen"], "seed"].tolist() == [8]
+    assert table["score"].idxmax() == 1
+
+
+def test_data_sets_that_stay_apart_fail(evidence):
+    z = evidence.sides[0].components[:, :5]
+    choice = choose(evidence, [0], [[z, z + 100]])
+    assert choice.verdict == "failed"
+    assert "apart" in choice.reasons[0]
+
+
+def test_seeds_that_differ_are_doubted(evidence):
+    rng = np.random.default_rng(0)
+    latents = [[rng.standard_normal((300, 5)).astype(np.float32) for _ in range(2)] for _ in range(3)]
+    assert any("seeds match cells differently" in reason for reason in choose(evidence, [0, 1, 2], latents).reasons)
+
+
+def test_data_on_disk_give_the_same(runs, links, evidence, monkeypatch):
+    from scmodal.io import is_on_disk, read_prepared
+
+    monkeypatch.setenv(MEMORY_VARIABLE, "0")
+    stored = [read_prepared(runs[0].parent / f"{name}.h5ad") for name in ("rna", "protein")]
+    assert any(is_on_disk(layer) for adata in stored for layer in (adata.X, *adata.layers.values()))
+    found = gather(stored, links, "chain", N_NULL)
+    assert found.signal[0].observed == pytest.approx(evidence.signal[0].observed, abs=1e-5)
+    np.testing.assert_allclose(found.linked[0][0], evidence.linked[0][0], atol=1e-5)
+
+
+def test_large_data_are_judged_on_some_cells(data, links, monkeypatch):
+    import scmodal.select as module
+
+    monkeypatch.setattr(module, "CELLS", 120)
+    found = gather(data, links, "chain", 2)
+    assert [len(side.rows) for side in found.sides] == [120, 120]
+    assert found.linked[0][0].shape[0] == 120
+    z = np.random.default_rng(0).standard_normal((300, 5)).astype(np.float32)
+    assert choose(found, [0], [[z, z]]).scores[0]["rna|protein"].mixing > 0.5
+
+
+def test_the_command(runs, capsys):
+    folder = runs[0].parent
+    inputs = ("--input", folder / "rna.h5ad", "--input", folder / "protein.h5ad", "--links", folder / "links.tsv")
+    both = ("--run", runs[0], "--run", runs[1], "--output", folder / "selection.json", "--table", folder / "s.tsv")
+    assert command("select", *both, *inputs, "--fail-on", "failed") == 0
+    found = json.loads((folder / "selection.json").read_text())
+    assert found["verdict"] in VERDICTS[:2]
+    assert found["chosen_seed"] in (3, 4)
+    scores = [run["score"] for run in found["runs"]]
+    assert found["chosen_seed"] == (3, 4)[int(np.argmax(scores))]
+    assert found["links"]["rna|protein"]["z"] > 3
+    table = pd.read_csv(folder / "s.tsv", sep="\t")
+    assert table["seed"].tolist() == [3, 4]
+    assert f"verdict: {found['verdict']}" in capsys.readouterr().err
+
+
+def test_fail_on_ends_with_3_and_keeps_the_output(runs, links, capsys):
+    folder = runs[0].parent
+    shuffled(links, 0).write(folder / "random.tsv")
+    inputs = ("--input", folder / "rna.h5ad", "--input", folder / "protein.h5ad", "--links", folder / "random.tsv")
+    output = folder / "failed.json"
+    assert command("select", "--run", runs[0], *inputs, "--output", output, "--fail-on", "doubtful") == 3
+    assert json.loads(output.read_text())["verdict"] == "failed"
+    assert "--fail-on doubtful: the integration is failed" in capsys.readouterr().err
+    assert command("select", "--run", runs[0], *inputs, "--output", output) == 0
+
+
+def test_runs_of_other_data_are_refused(runs, data, links, tmp_path):
+    with pytest.raises(InputError) as error:
+        select_runs([adata[:200] for adata in data], links, [*runs, tmp_path])
+    text = str(error.value)
+    assert text.count("not those of the prepared data") == 2
+    assert "no model.json" in text
+
+
+def test_order_of_verdicts():
+    assert at_least("failed", "doubtful")
+    assert at_least("doubtful", "doubtful")
+    assert not at_least("trusted", "doubtful")
