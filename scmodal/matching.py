@@ -103,9 +103,7 @@ def _mutual(a: Floats, b: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return i.numpy(), j.numpy()
 
 
-def _canonical(
-    a: Floats, b: Floats, pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> tuple[Floats, Floats]:
+def _canonical(a: Floats, b: Floats, pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Floats, Floats]:
     """Directions of both sides' whitened components that vary together over the pairs, times their correlation.
 
     A cell with many pairs counts for more than one with few, but less than by their number.

@@ -24,6 +24,7 @@ def test_everything_is_published(real_run: Run) -> None:
         *("pbmc/impute/rna_to_protein.h5ad", "pbmc/impute/protein_to_rna.h5ad"),
         *("pbmc/transfer/rna_to_protein.labels.tsv", "pbmc/transfer/protein_to_rna.labels.tsv"),
         *("pbmc/evaluate/metrics.json", "report/pbmc.html"),
+        *("pbmc/select/selection.json", "pbmc/select/selection.tsv"),
     }
     assert expected <= files
     assert {path for path in files - expected if not path.startswith("multiqc/")} == set()

@@ -36,6 +36,7 @@ def sample_files(sample: str) -> set[str]:
     return {
         *(f"{sample}/preprocess/{modality}.h5ad" for modality in ("rna", "protein")),
         *(f"{sample}/link/{name}" for name in ("links.tsv", "coverage.tsv", "coverage.json")),
+        *(f"{sample}/select/selection.{suffix}" for suffix in ("json", "tsv")),
         f"report/{sample}.html",
         f"multiqc/{sample}_mqc.json",
     }
@@ -52,7 +53,7 @@ def test_two_samples_two_seeds_and_resume(tmp_path: Path) -> None:
         expected |= step_files("s1", seed, both[:1]) | step_files("s.2", seed, both)
     assert run.published() == expected
     assert {name.split()[0] for name in run.trace} == {
-        *("VALIDATE", "PREPROCESS", "LINK", "INTEGRATE", "IMPUTE", "TRANSFER", "EVALUATE", "REPORT")
+        *("VALIDATE", "PREPROCESS", "LINK", "INTEGRATE", "IMPUTE", "TRANSFER", "EVALUATE", "SELECT", "REPORT")
     }
     versions = (tmp_path / "out" / "pipeline_info" / "versions.yml").read_text()
     assert "INTEGRATE:\n  scmodal: " in versions
@@ -63,11 +64,11 @@ def test_two_samples_two_seeds_and_resume(tmp_path: Path) -> None:
     assert again.code == 0, again.text
     assert set(again.trace.values()) == {"CACHED"}
 
-    # One seed of the two: only the report has to be made again.
+    # One seed of the two: only what compares the seeds has to be made again.
     fewer = pipeline(tmp_path, "--input", "sheet.csv", "--seed", "4", "-stub-run", "-resume")
     assert fewer.code == 0, fewer.text
     repeated = {name.split()[0] for name, status in fewer.trace.items() if status != "CACHED"}
-    assert repeated == {"REPORT"}
+    assert repeated == {"SELECT", "REPORT"}
     assert step_files("s1", "", both[:1]) <= fewer.published()
 
 
@@ -80,3 +81,19 @@ def test_steps_can_be_left_out(parser: str, tmp_path: Path) -> None:
     steps = {name.split()[0] for name in run.trace}
     assert not steps & {"IMPUTE", "TRANSFER"}
     assert {"report/s1.html", "report/s.2.html"} <= run.published()
+
+
+@pytest.mark.parametrize("parser", ["v1", "v2"])
+def test_a_run_can_end_on_the_verdict_once_its_report_is_there(parser: str, tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text(SHEET)
+    # the stub's verdict is `trusted`; here one sample gets a worse one
+    (tmp_path / "worse.config").write_text(
+        "process {\n    withName: SELECT {\n"
+        "        afterScript = { meta.id == 's1' ? \"sed -i s/trusted/doubtful/ s1.selection.json\" : '' }\n    }\n}\n"
+    )
+    arguments = ("--input", "sheet.csv", "-stub-run", "-c", "worse.config")
+    assert pipeline(tmp_path, *arguments, "--fail_on", "failed", parser=parser).code == 0
+    run = pipeline(tmp_path, *arguments, "--fail_on", "doubtful", "-resume", parser=parser)
+    assert run.code != 0
+    assert "--fail_on doubtful: the integration of sample s1 is doubtful" in run.text
+    assert {"report/s1.html", "s1/select/selection.json"} <= run.published()
