@@ -6,7 +6,8 @@
 
 Every part goes through the functions of the command line: preprocess, link, fit, evaluate. The pairing of the cells
 is hidden from training and used by the evaluation alone. Each seed runs in a process of its own, whose time and peak
-memory stand beside its numbers. Parts that are already in the JSON are not run again unless `--again` is given. `python benchmarks/tables.py` then puts the table into the documentation.
+memory stand beside its numbers. Parts that are already in the JSON are not run again unless `--again` is given.
+`python benchmarks/tables.py` then puts the table into the documentation.
 """
 
 from __future__ import annotations

@@ -164,12 +164,24 @@ def time_to_quality(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def verdict(results: dict[str, Any]) -> str:
+    """How often each verdict was given."""
+    lines = ["| data | links | seeds | trusted | doubtful | failed |", "|---|---|---|---|---|---|"]
+    titles = {"links": "as they are", "random": "random pairs", "unrelated": "as they are, of another tissue"}
+    for name, entry in results["settings"].items():
+        data, kind = name.split(":")
+        counts = [str(entry["verdicts"].get(v, 0)) for v in ("trusted", "doubtful", "failed")]
+        lines.append("| " + " | ".join([f"`{data}`", titles[kind], str(len(entry["seeds"])), *counts]) + " |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality,
     "engine": engine,
     "topology": topology,
     "time_to_quality": time_to_quality,
     "peakgene": peakgene,
+    "verdict": verdict,
 }
 
 

@@ -2,8 +2,8 @@
 
 Two questions. Do the links say anything at all: cells are matched by some of the links, and the others are asked
 whether they agree between matched cells, more than links do that pair features at random (:func:`held_out`). And is a
-trained latent space any good: do matched cells agree on the links, does a cell that is matched there and back come home,
-do the data sets mix (:func:`latent_scores`).
+trained latent space any good: do matched cells agree on the links, does a cell that is matched there and back come
+home, do the data sets mix (:func:`latent_scores`).
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class LatentScores:
     coherence
         :func:`agreement` of all links between cells matched in the latent space; 1 at best.
     cycle
-        Share of cells that come home: the nearest cell of the other side has, among the own side, a nearest cell that is
-        among the cell's own 1 % nearest (10 at least).
+        Share of cells that come home: the nearest cell of the other side has, among the own side, a nearest cell
+        that is among the cell's own 1 % nearest (10 at least).
     mixing
         :func:`scmodal.metrics.neighbour_mixing`; 1 is fully mixed.
     """

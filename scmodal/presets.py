@@ -82,7 +82,7 @@ class Preset:
     smoothing_components: int = 30
     """Components of a data set in which its own neighbourhoods are found."""
     matching_rounds: int = 0
-    """How often the coordinates that anchors are sought on are refined, see :mod:`scmodal.matching`; 0 takes the links."""
+    """How often coordinates to seek anchors on are refined, see :mod:`scmodal.matching`; 0 takes the links."""
     matching_share: float = 0.5
     """Weight of the canonical coordinates in them, against the links."""
     matching_components: int = 50

@@ -9,12 +9,13 @@ that comes nearest to them, each generator as the linear map back, and training 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scmodal.networks import Networks, TwoLayer
+from scmodal.networks import Networks
 from scmodal.rows import BLOCK, Rows, row_chunks
 
 Floats = NDArray[np.float32]
@@ -86,7 +87,7 @@ def start_from(networks: Networks, x: Sequence[Rows], targets: Sequence[Floats],
     dropout
         Share of input values that is dropped in training: a regression on inputs with dropout is a ridge regression.
     """
-    for encoder, generator, rows, z, share in zip(networks.encoders, networks.generators, x, targets, dropout):
+    for k, (rows, z, share) in enumerate(zip(x, targets, dropout)):
         gram, cross = _products(rows, z)
         diagonal = np.diag_indices(len(gram))
         penalised = gram.copy()
@@ -99,8 +100,8 @@ def start_from(networks: Networks, x: Sequence[Rows], targets: Sequence[Floats],
         latents_gram = forward.T @ gram @ forward
         latents_gram[np.diag_indices(len(latents_gram))] += _RIDGE * len(z)
         back = np.linalg.solve(latents_gram, forward.T @ gram)  # latent x columns
-        _linear(encoder, forward.T)
-        _linear(generator, back.T)
+        _linear(networks.encoders[k], forward.T)
+        _linear(networks.generators[k], back.T)
 
 
 def _products(x: Rows, z: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -113,8 +114,8 @@ def _products(x: Rows, z: Floats) -> tuple[NDArray[np.float64], NDArray[np.float
     return gram, cross
 
 
-def _linear(network: TwoLayer, weights: NDArray[np.float64]) -> None:
-    """Make a network compute ``x @ weights.T``: a ReLU for each sign of what passes through its narrow side.
+def _linear(network: Any, weights: NDArray[Any]) -> None:
+    """Make a two-layer network compute ``x @ weights.T``: a ReLU for each sign of what passes its narrow side.
 
     With fewer hidden units than that takes it computes the nearest map of lower rank. Hidden units beyond it keep their
     random weights and lead nowhere yet; training finds a use for them.

@@ -96,12 +96,12 @@ workflow SCMODAL {
         .map { id, items -> [[id: "${id}"]] + ['runs', 'coverage', 'metrics', 'labels', 'imputed', 'peakgene', 'selection'].collect { kind -> ofKind(items, kind) } }
     REPORT(results, parameters)
 
-    // When the report is there: an integration that is not good enough ends the run, as asked for.
+    // When all reports are there: integrations that are not good enough end the run, if asked for.
     REPORT.out.html
         .map { meta, html -> [meta.id, html] }
         .join(SELECT.out.json.map { meta, json -> [meta.id, json] })
-        .filter { _id, _html, _json -> options.fail_on }
-        .subscribe { id, html, json -> stopOnVerdict(id, html, json, options.fail_on) }
+        .toList()
+        .map { rows -> checkVerdicts(rows, options.fail_on) }
 
     VERSIONS(options.outdir)
 
@@ -167,13 +167,16 @@ def nResults(meta, n_seeds, options) {
     return 2 + n_seeds * (2 + imputed + labels + links)
 }
 
-// Ends the run where a sample's verdict is `limit` or worse.
-def stopOnVerdict(id, html, json, limit) {
-    def found = new groovy.json.JsonSlurper().parseText(json.text)
-    def worse = ['trusted', 'doubtful', 'failed']
-    if (worse.indexOf(found.verdict) >= worse.indexOf(limit)) {
-        error("Error: --fail_on ${limit}: the integration of sample ${id} is ${found.verdict}: ${found.reasons[0]}. Its results are kept; see ${html.name}.")
+// Ends the run where samples' verdicts are `limit` or worse; rows are [id, html, selection.json].
+def checkVerdicts(rows, limit) {
+    def order = ['trusted', 'doubtful', 'failed']
+    def found = rows.collect { id, html, json -> [id, html, new groovy.json.JsonSlurper().parseText(json.text)] }
+    def bad = found.findAll { _id, _html, selection -> limit && order.indexOf(selection.verdict) >= order.indexOf(limit) }
+    if (bad) {
+        def lines = bad.collect { id, html, selection -> "sample ${id} is ${selection.verdict} (${selection.reasons ? selection.reasons[0] : 'no reason given'}), see ${html.name}" }
+        error("Error: --fail_on ${limit}: ${lines.join('; ')}. All results are kept.")
     }
+    return bad
 }
 
 // Sorts a sample's files the same way in every run: by seed, then by direction.

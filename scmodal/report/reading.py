@@ -178,7 +178,7 @@ def read_report_data(
     sample
         Name of the sample.
     runs
-        Result folders of ``integrate``, one a seed; latent, labels and links come from the chosen one, else from the first.
+        Result folders of ``integrate``, one a seed; what is shown is of the chosen one, else the first.
     coverage
         Link coverage, as table or file.
     evaluations

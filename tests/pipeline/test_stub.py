@@ -89,11 +89,13 @@ def test_a_run_can_end_on_the_verdict_once_its_report_is_there(parser: str, tmp_
     # the stub's verdict is `trusted`; here one sample gets a worse one
     (tmp_path / "worse.config").write_text(
         "process {\n    withName: SELECT {\n"
-        "        afterScript = { meta.id == 's1' ? \"sed -i s/trusted/doubtful/ s1.selection.json\" : '' }\n    }\n}\n"
+        "        afterScript = 'test ! -e s1.selection.json || sed -i s/trusted/doubtful/ s1.selection.json'\n"
+        "    }\n}\n"
     )
     arguments = ("--input", "sheet.csv", "-stub-run", "-c", "worse.config")
     assert pipeline(tmp_path, *arguments, "--fail_on", "failed", parser=parser).code == 0
     run = pipeline(tmp_path, *arguments, "--fail_on", "doubtful", "-resume", parser=parser)
     assert run.code != 0
-    assert "--fail_on doubtful: the integration of sample s1 is doubtful" in run.text
-    assert {"report/s1.html", "s1/select/selection.json"} <= run.published()
+    assert "--fail_on doubtful: sample s1 is doubtful" in run.text
+    assert "s.2 is" not in run.text
+    assert {"report/s1.html", "report/s.2.html", "s1/select/selection.json"} <= run.published()

@@ -67,8 +67,10 @@ def test_sides_of_different_size_and_a_constant_component() -> None:
     data = sides(n=200)
     components = (data.components[0][:150], np.hstack([data.components[1][:, :4], np.zeros((200, 1), np.float32)]))
     a, b = match((data.linked[0][:150], data.linked[1]), components, rounds=3, share=0.5)
-    assert a.shape[0] == 150 and b.shape[0] == 200
-    assert np.isfinite(a).all() and np.isfinite(b).all()
+    assert a.shape[0] == 150
+    assert b.shape[0] == 200
+    assert np.isfinite(a).all()
+    assert np.isfinite(b).all()
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(30, 8), (8, 30), (3, 8), (8, 3)])
