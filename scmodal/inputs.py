@@ -405,6 +405,17 @@ def own_components(item: EngineInput, adata: AnnData, n_components: int) -> NDAr
     return principal_components(item.x, n_components)
 
 
+def _without_batches(values: NDArray[np.float32], told: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Values (cells x columns) with the mean of each cell's batch taken off, where the networks are told of batches.
+
+    A batch's shift would make cells of one batch each other's neighbours, and some of them the other side's.
+    """
+    if told is None:
+        return values
+    means = (told.T @ values) / told.sum(0)[:, None]
+    return np.asarray(values - told @ means, np.float32)
+
+
 def _add_linked(
     inputs: list[EngineInput], adatas: Sequence[AnnData], pairs: Sequence[tuple[int, int]], preset: Preset
 ) -> None:
@@ -422,7 +433,8 @@ def _add_linked(
             joined[rows] = values[:, : joined.shape[1]]
         if preset.smoothing > 0.0 or preset.matching_rounds > 0:
             n_components = max(preset.smoothing_components, preset.matching_components * (preset.matching_rounds > 0))
-            components.append(own_components(item, adata, n_components))
+            components.append(_without_batches(own_components(item, adata, n_components), item.told))
+            joined = _without_batches(joined, item.told)
             size = max(preset.smoothing_neighbours, min(preset.smoothing_neighbours_most, len(item.x) // 50))
             joined = smooth(joined, components[-1][:, : preset.smoothing_components], preset.smoothing, size)
         item.linked = dict(zip(own, np.split(joined, np.cumsum(widths)[:-1], axis=1)))

@@ -278,7 +278,9 @@ class ScModal:
                 coordinates, training_data.pairs, self.preset.n_latent, self.preset.start_scale
             )
             dropout = [step.dropout_share(self.preset, item.x.shape[1]) for item in inputs]
-            start.start_from(state.networks, [item.x for item in inputs], targets, dropout)
+            start.start_from(
+                state.networks, [item.x for item in inputs], targets, dropout, [item.told for item in inputs]
+            )
         history, seconds = training.train(state, training_data, self.preset, progress, keeper, found)
         del training_data
         self._networks = state.networks.requires_grad_(False)

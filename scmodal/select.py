@@ -370,7 +370,8 @@ def as_json(choice: Choice) -> dict[str, Any]:
                 "score": float(np.mean([pair.score for pair in scores.values()])),
                 "likeness": choice.likeness[n] if choice.likeness else None,
                 "pairs": {
-                    name: {"coherence": s.coherence, "cycle": s.cycle, "mixing": s.mixing} for name, s in scores.items()
+                    name: {"score": s.score, "coherence": s.coherence, "cycle": s.cycle, "mixing": s.mixing}
+                    for name, s in scores.items()
                 },
             }
             for n, (seed, scores) in enumerate(zip(choice.seeds, choice.scores))

@@ -73,7 +73,13 @@ def _axes(coordinates: tuple[Floats, Floats], n: int) -> Floats:
     return out
 
 
-def start_from(networks: Networks, x: Sequence[Rows], targets: Sequence[Floats], dropout: Sequence[float]) -> None:
+def start_from(
+    networks: Networks,
+    x: Sequence[Rows],
+    targets: Sequence[Floats],
+    dropout: Sequence[float],
+    told: Sequence[Floats | None] | None = None,
+) -> None:
     """Set encoders and generators to the linear maps from each data set to its targets, and back.
 
     Parameters
@@ -86,9 +92,18 @@ def start_from(networks: Networks, x: Sequence[Rows], targets: Sequence[Floats],
         Latents of the same cells (cells x n_latent), see :func:`common_targets`.
     dropout
         Share of input values that is dropped in training: a regression on inputs with dropout is a ridge regression.
+    told
+        One-hot batch of every cell (cells x batches) where networks are told of it: the encoder then starts with the
+        batches' means taken off, and none of their shift in its latents.
     """
     for k, (rows, z, share) in enumerate(zip(x, targets, dropout)):
         gram, cross = _products(rows, z)
+        batches = None if told is None else told[k]
+        if batches is not None:
+            sizes = batches.sum(0, dtype=np.float64)
+            means = _sums(rows, batches) / sizes[:, None]  # batches x columns
+            gram -= (means.T * sizes) @ means
+            cross -= means.T @ (batches.T @ z)
         diagonal = np.diag_indices(len(gram))
         penalised = gram.copy()
         penalised[diagonal] *= 1.0 + share / (1.0 - share)
@@ -100,7 +115,7 @@ def start_from(networks: Networks, x: Sequence[Rows], targets: Sequence[Floats],
         latents_gram = forward.T @ gram @ forward
         latents_gram[np.diag_indices(len(latents_gram))] += _RIDGE * len(z)
         back = np.linalg.solve(latents_gram, forward.T @ gram)  # latent x columns
-        _linear(networks.encoders[k], forward.T)
+        _linear(networks.encoders[k], forward.T, None if batches is None else means)
         _linear(networks.generators[k], back.T)
 
 
@@ -114,9 +129,18 @@ def _products(x: Rows, z: Floats) -> tuple[NDArray[np.float64], NDArray[np.float
     return gram, cross
 
 
-def _linear(network: Any, weights: NDArray[Any]) -> None:
+def _sums(x: Rows, batches: Floats) -> NDArray[np.float64]:
+    """Sum of the rows of each batch (batches x columns)."""
+    sums = np.zeros((batches.shape[1], x.shape[1]))
+    for rows, values in row_chunks(x, BLOCK):
+        sums += batches[rows].T @ values
+    return sums
+
+
+def _linear(network: Any, weights: NDArray[Any], means: NDArray[Any] | None = None) -> None:
     """Make a two-layer network compute ``x @ weights.T``: a ReLU for each sign of what passes its narrow side.
 
+    With `means` (batches x columns of x) it computes ``(x - mean of the row's batch) @ weights.T``.
     With fewer hidden units than that takes it computes the nearest map of lower rank. Hidden units beyond it keep their
     random weights and lead nowhere yet; training finds a use for them.
     """
@@ -138,4 +162,8 @@ def _linear(network: Any, weights: NDArray[Any]) -> None:
             network.first.weight[units] = sign * first
             network.first.bias[units] = 0.0
             network.second.weight[:, units] = sign * second
+            if means is not None:
+                network.batch[:, units] = (
+                    -torch.as_tensor(means, dtype=first.dtype, device=first.device) @ (sign * first).T
+                )
         network.second.bias.zero_()

@@ -199,8 +199,13 @@ def read_report_data(
     """
     problems = [] if runs else ["a report needs at least one result folder of `scmodal integrate` (--run)"]
     folders = [Path(r) for r in runs]
+    selected = dict(selection) if isinstance(selection, Mapping) else {}
+    if isinstance(selection, str | Path) and Path(selection).is_file():
+        selected = _read_mapping(selection)
+    first, unknown_seed = _position_of_chosen(folders, selected)
+    problems += unknown_seed
     for i, folder in enumerate(folders):
-        needed = ["history.parquet", "metrics.json", "model/model.json", *(["integrated.h5mu"] if i == 0 else [])]
+        needed = ["history.parquet", "metrics.json", "model/model.json", *(["integrated.h5mu"] if i == first else [])]
         problems += [
             f"{folder / name}: not found; is {folder} a result of `scmodal integrate`?"
             for name in needed
@@ -224,8 +229,6 @@ def read_report_data(
     if problems:
         raise InputError(problems)
 
-    selected = dict(selection) if isinstance(selection, Mapping) else _read_mapping(selection) if selection else {}
-    first = _position_of_chosen(folders, selected)
     folders, evaluations, peakgene = (
         _brought_forward(items, first, len(runs)) for items in (folders, evaluations, peakgene)
     )
@@ -271,14 +274,19 @@ def _by_direction(
     return found
 
 
-def _position_of_chosen(folders: Sequence[Path], selection: Mapping[str, Any]) -> int:
-    """Position of the chosen seed among the runs; 0 where none was chosen."""
-    if "chosen_seed" not in selection:
-        return 0
-    seeds = [_read_mapping(folder / "model" / "model.json").get("seed") for folder in folders]
-    if selection["chosen_seed"] not in seeds:
-        raise InputError(f"the selection chose seed {selection['chosen_seed']}, but the runs given are of {seeds}")
-    return seeds.index(selection["chosen_seed"])
+def _position_of_chosen(folders: Sequence[Path], selection: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """Position of the chosen seed among the runs (0 where none was chosen), and what is wrong with it."""
+    descriptions = [folder / "model" / "model.json" for folder in folders]
+    if "chosen_seed" not in selection or not all(path.is_file() for path in descriptions):
+        return 0, []  # a run without its model is told with all other missing files
+    seeds = [_read_mapping(path).get("seed") for path in descriptions]
+    chosen = selection["chosen_seed"]
+    if chosen not in seeds:
+        given = ", ".join(map(str, seeds))
+        return 0, [
+            f"the selection chose seed {chosen}, but the runs are of {given}: give the runs that it was made from"
+        ]
+    return seeds.index(chosen), []
 
 
 def _brought_forward(items: Sequence[Any], first: int, n: int) -> list[Any]:

@@ -13,7 +13,7 @@ from scmodal.report.reading import ReportData
 _MEANING = {
     "trusted": "Nothing speaks against this integration.",
     "doubtful": "Something speaks against this integration; look at it before building on it.",
-    "failed": "Do not build on this integration: it is no better than one made with random links.",
+    "failed": "Do not build on this integration; the first reason below says why.",
 }
 
 
@@ -46,8 +46,7 @@ def _scores(runs: list[dict[str, Any]]) -> Markup:
         [
             run["seed"],
             " – ".join(MODALITY_TITLES.get(name, name) for name in pair.split("|")),
-            *(f"{(s['coherence'] + s['cycle']) / 2:.3f}", f"{s['coherence']:.3f}", f"{s['cycle']:.3f}"),
-            f"{s['mixing']:.3f}",
+            *(f"{s[key]:.3f}" for key in ("score", "coherence", "cycle", "mixing")),
             "–" if run["likeness"] is None else f"{run['likeness']:.3f}",
         ]
         for run in runs

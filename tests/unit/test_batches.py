@@ -67,7 +67,7 @@ def test_the_planted_effect_goes_and_the_population_stays(planted, models):
         alone = types == ONLY_IN_BATCH_2
         recall[told] = (labels[alone] == ONLY_IN_BATCH_2).mean(), (labels[~alone] == ONLY_IN_BATCH_2).mean()
     assert mixed[False] < 0.3
-    assert mixed[True] > 0.55
+    assert mixed[True] > 0.6
     assert recall[True][0] > 0.9
     assert recall[True][1] < 0.05
 

@@ -636,3 +636,43 @@ def test_three_modalities_of_which_every_two_were_matched(tmp_path: Path) -> Non
     assert "the discriminator’s loss is 31 % of that of full mixing" in text
     assert "16 links" in text
     assert "They join RNA with protein (7), RNA with cytometry (4) and protein with cytometry (5)." in text
+
+
+def selection(seeds: int, chosen: int, verdict: str = "trusted") -> dict[str, Any]:
+    """What `scmodal select` says."""
+    scores = {"score": 0.5123, "coherence": 0.4, "cycle": 0.6246, "mixing": 0.9}
+    runs = [{"seed": s, "score": 0.5, "likeness": 0.8, "pairs": {"rna|protein": scores}} for s in range(seeds)]
+    reasons = ["rna and protein: the data sets mix <in> the latent space", "seeds match cells alike"]
+    return {"verdict": verdict, "reasons": reasons, "chosen_seed": chosen, "runs": runs}
+
+
+def every_run_has_its_data(inputs: Inputs) -> Inputs:
+    """The result folders as `integrate` leaves them, each with its integrated.h5mu."""
+    for run in inputs.runs[1:]:
+        shutil.copy(inputs.runs[0] / "integrated.h5mu", run)
+    return inputs
+
+
+def test_verdict_and_chosen_seed(tmp_path: Path) -> None:
+    inputs = every_run_has_its_data(make_inputs(tmp_path, seeds=3))
+    html = inputs.build(tmp_path / "pbmc.html", selection=selection(3, 2, "doubtful"))
+    text = Page(html).text
+    assert 'class="verdict doubtful"' in html
+    assert "Doubtful." in text
+    assert "RNA and protein: the data sets mix <in> the latent space" in text
+    assert "Seed 2 was chosen of 0, 1 and 2" in text
+    assert "0.512" in text
+    assert "Can it be trusted?" not in inputs.build(tmp_path / "without.html")
+
+
+def test_what_is_shown_is_of_the_chosen_seed(tmp_path: Path) -> None:
+    inputs = every_run_has_its_data(make_inputs(tmp_path, seeds=3))
+    data = read_report_data(*("pbmc", inputs.runs, None, inputs.evaluations, [], [], None), selection=selection(3, 2))
+    assert [run.seed for run in data.runs] == [2, 0, 1]
+    assert [e["seed"] for e in data.evaluations] == [2, 0, 1]
+    assert data.modalities[0].file.parent == inputs.runs[2]
+    with pytest.raises(InputError, match="chose seed 7"):
+        inputs.build(tmp_path / "pbmc.html", selection=selection(3, 7))
+    (inputs.runs[2] / "integrated.h5mu").unlink()
+    with pytest.raises(InputError, match="integrated.h5mu: not found"):
+        inputs.build(tmp_path / "pbmc.html", selection=selection(3, 2))
