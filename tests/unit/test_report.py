@@ -674,5 +674,5 @@ def test_what_is_shown_is_of_the_chosen_seed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="chose seed 7"):
         inputs.build(tmp_path / "pbmc.html", selection=selection(3, 7))
     (inputs.runs[2] / "integrated.h5mu").unlink()
-    with pytest.raises(InputError, match="integrated.h5mu: not found"):
+    with pytest.raises(InputError, match=r"integrated\.h5mu: not found"):
         inputs.build(tmp_path / "pbmc.html", selection=selection(3, 2))
