@@ -183,6 +183,14 @@ def p_values(z: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.minimum(1.0, 2.0 * (np.minimum(above, below) + 1.0) / (len(ordered) + 1.0))
 
 
+def four_digits(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to 1, rounded to the four digits that ``"%.4g"`` writes of them; below 1e-18 they are left alone."""
+    exponent = np.floor(np.log10(np.maximum(values, 1e-18)))
+    # powers of ten to 22 are exact, so the quotient is the decimal's own double
+    scale = 10.0 ** np.minimum(3 - exponent, 22)
+    return np.where(values < 1e-18, values, np.round(values * scale) / scale)
+
+
 def false_discovery_rates(p: np.ndarray) -> np.ndarray:
     """Benjamini and Hochberg's adjusted p-values; of none, none."""
     from scipy.stats import false_discovery_control

@@ -13,6 +13,7 @@ from scmodal.peakgene.background import (
     Background,
     chance_of,
     false_discovery_rates,
+    four_digits,
     p_values,
     sample_background,
 )
@@ -128,7 +129,8 @@ def link_peaks(
         z[rows] = (fisher(r) - chance.mean[at, bins]) / chance.deviation[at, bins]
     table["z"] = z
     table["p"] = p_values(z, np.concatenate(nulls)) if nulls else np.zeros(0)
-    table["fdr"] = false_discovery_rates(table["p"].to_numpy())
+    # as written in the table, so that whoever takes the table's links by their rate takes those of the other files
+    table["fdr"] = four_digits(false_discovery_rates(table["p"].to_numpy()))
     del gene_rows, peak_rows
     table["spearman"] = _spearman(expression, accessibility, gene, peak)
     return table

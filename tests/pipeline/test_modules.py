@@ -61,7 +61,7 @@ def test_a_wrong_column_stops_with_status_2(tmp_path: Path) -> None:
 
 def test_every_module_has_its_parts() -> None:
     modules = sorted(path.parent for path in REPO.glob("modules/nf-scmodal/scmodal/*/main.nf"))
-    assert len(modules) == 10
+    assert len(modules) == 11
     for module in modules:
         for part in ("meta.yml", "environment.yml", "tests/main.nf.test"):
             assert (module / part).is_file(), module / part

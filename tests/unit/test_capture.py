@@ -14,7 +14,8 @@ N_STEPS = 12
 
 
 def start(device="cpu", **settings):
-    preset = get_preset("default", steps=N_STEPS, batch_size=40, **settings)
+    # the rounding in which both ways differ grows from step to step, the faster the more the adversary weighs
+    preset = get_preset("default", steps=N_STEPS, batch_size=40, weight_gan=0.3, **settings)
     inputs = two_data_sets()
     device = torch.device(device)
     data = training.make_data(inputs, preset, device)

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from scmodal.contracts import DataError, InputError
 from scmodal.peakgene.aggregate import accessibility, cell_chunks, unit_means
-from scmodal.peakgene.background import _left_out, false_discovery_rates, p_values, sample_background
+from scmodal.peakgene.background import _left_out, false_discovery_rates, four_digits, p_values, sample_background
 from scmodal.peakgene.correlation import pair_correlations, ranks, standardise
 from scmodal.peakgene.formats import (
     COLUMNS,
@@ -342,3 +342,8 @@ def test_colours_tell_sign_and_strength():
     assert red[0] > red[2]
     assert blue[2] > blue[0]
     assert sum(int(c) for c in colour(0.1).split(",")) > sum(red)
+
+
+def test_rates_are_those_that_the_table_shows():
+    values = np.concatenate([np.random.default_rng(0).random(500) ** 4, [0.0, 1.0, 0.500004, 0.04999951, 0.05]])
+    np.testing.assert_array_equal(four_digits(values), [float(f"{value:.4g}") for value in values])
