@@ -184,7 +184,7 @@ def p_values(z: np.ndarray, null: np.ndarray) -> np.ndarray:
 
 
 def four_digits(values: np.ndarray) -> np.ndarray:
-    """Values from 0 to 1, rounded to the four digits that ``"%.4g"`` writes of them; below 1e-18 they are left alone."""
+    """Values from 0 to 1, rounded to the four digits that ``"%.4g"`` writes of them; those under 1e-18 stay."""
     exponent = np.floor(np.log10(np.maximum(values, 1e-18)))
     # powers of ten to 22 are exact, so the quotient is the decimal's own double
     scale = 10.0 ** np.minimum(3 - exponent, 22)
