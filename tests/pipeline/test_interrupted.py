@@ -137,7 +137,8 @@ def test_a_killed_training_goes_on_in_the_retry(folder: Path, start) -> None:
         process = training_process(task)
         # a stopped container's signal comes to the task's shell, the kernel's kill to the training itself
         os.kill(parent_of(process) if number == signal.SIGTERM else process, number)
-        wait_for((task / ".exitcode").exists)
+        # the wrapper makes the file and then writes into it
+        wait_for(lambda file=task / ".exitcode": file.exists() and file.read_text() != "")
         assert (task / ".exitcode").read_text() == str(128 + number)
         assert not (task / ".training").exists()
         since = time.time_ns()
