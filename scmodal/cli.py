@@ -480,11 +480,13 @@ def embed(
 @click.option(
     "--unknown",
     type=click.FloatRange(0),
-    default=DEFAULT_UNKNOWN,
+    default=0.0,
     show_default=True,
-    help="Call cells of a novelty above this unknown; 0: none.",
+    help="Call cells unknown that are less like the reference than this allows: 0.8 is a start; 0: none.",
 )
-@click.option("--output", type=PATH, required=True, help="Labels (TSV): cell, label, confidence, second_label, entropy.")
+@click.option(
+    "--output", type=PATH, required=True, help="Labels (TSV): cell, label, confidence, second_label, entropy."
+)
 def transfer(
     integrated: Path,
     source: str,

@@ -12,7 +12,7 @@ import pandas as pd
 from scmodal.confidence import fit_curve, stand_ins
 from scmodal.contracts import MODALITIES, InputError, canonical_modality, nearest
 from scmodal.neighbours import nearest_neighbours
-from scmodal.novelty import novelty
+from scmodal.novelty import novelty, usual_distances
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -129,7 +129,7 @@ def transfer_labels(
     finest = np.array(tree[-1].names, dtype=object)
     second = np.where(votes.second >= 0, finest[np.maximum(votes.second, 0)], "")
     if unknown > 0 and len(query):
-        strange = novelty(ref, query) > unknown
+        strange = _novelty(ref, query, distances, votes, tree) > unknown
         second[strange] = winners[-1][strange]
         for given in winners:
             given[strange] = UNKNOWN
@@ -149,6 +149,15 @@ def transfer_labels(
         table[f"confidence_{level.key}"] = votes.confidence[:, at]
     table.attrs["calibrated"] = sample is not None
     return table
+
+
+def _novelty(
+    ref: np.ndarray, query: np.ndarray, distances: np.ndarray, votes: _Votes, tree: list[_Level]
+) -> np.ndarray:
+    """Novelty of every query cell, from its distances to its neighbours and their votes on the finest level."""
+    finest = tree[-1]
+    usual = usual_distances(ref, finest.of, len(finest.names), query, distances.shape[1])
+    return novelty(distances.mean(axis=1), votes.entropy, votes.winner[:, -1], usual, query)
 
 
 @dataclass(frozen=True)
@@ -253,7 +262,7 @@ def _count(finest: np.ndarray, tree: list[_Level], votes: _Votes, rows: slice) -
 def _calibrated(
     shares: np.ndarray, sample: tuple[np.ndarray, np.ndarray, np.ndarray], tree: list[_Level]
 ) -> np.ndarray:
-    """Chances of being right (n x levels) for shares, learnt from reference cells and the neighbours of their stand-ins.
+    """Chances of being right (n x levels) for shares, learnt from reference cells seen from their stand-ins.
 
     A fine label is never surer than the coarse one above it.
     """

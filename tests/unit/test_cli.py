@@ -75,7 +75,7 @@ def test_impute_transfer_and_evaluate(work: Path, capsys):
     integrated = ("--integrated", work / "run/integrated.h5mu")
     assert run("transfer", *integrated, *ways, "--output", labels) == 0
     table = pd.read_csv(labels, sep="\t")
-    assert list(table.columns) == ["cell", "label", "confidence", "second_label"]
+    assert list(table.columns) == ["cell", "label", "confidence", "second_label", "entropy"]
     assert len(table) == 200
 
     assert run("evaluate", *integrated, "--paired", "--output", work / "metrics.json") == 0

@@ -20,7 +20,7 @@ def test_vote_by_hand() -> None:
     got = transfer.transfer_labels(z_ref, ["a", "b", "b", "c"], np.array([[0.0]]), k=3, cells=["q"])
     # distances 0, 1, 2; the third is the edge: votes 1, exp(-1/4), exp(-1)
     votes = np.exp(-np.array([0.0, 0.25, 1.0]))
-    assert list(got.columns) == ["cell", "label", "confidence", "second_label"]
+    assert list(got.columns) == ["cell", "label", "confidence", "second_label", "entropy"]
     assert got.loc[0, ["cell", "label", "second_label"]].tolist() == ["q", "b", "a"]
     assert got.loc[0, "confidence"] == pytest.approx(votes[1:].sum() / votes.sum())
 
