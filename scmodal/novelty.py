@@ -25,8 +25,9 @@ def novelty(
 ) -> NDArray[np.float64]:
     """How unlike the reference each query cell is.
 
-    Of a cell, ``log(distance / usual[label]) + entropy``; then the mean over the cell and the
-    :data:`SMOOTHED_OVER` query cells nearest to it.
+    Of a cell, ``entropy + log(distance / usual[label]) / 2``; then the mean over the cell and the
+    :data:`SMOOTHED_OVER` query cells nearest to it. (On `hao_pbmc_cite` the distance alone finds missing populations
+    better than the entropy, on `cite_pbmc10k` the entropy does; the sum does well on both.)
 
     Parameters
     ----------
@@ -44,13 +45,13 @@ def novelty(
     Returns
     -------
     ndarray
-        About 0 for cells at the usual distance whose neighbours agree; log 2 more at twice that distance; 1 more where
-        neighbours are spread evenly over e labels.
+        About 0 for cells at the usual distance whose neighbours agree; 0.35 more at twice that distance; 0.69 more
+        where the votes are spread evenly over two labels.
     """
     tiny = np.finfo(np.float64).tiny
-    own = np.log(np.maximum(distance, tiny) / np.maximum(usual[label], tiny)) + entropy
+    own = entropy + 0.5 * np.log(np.maximum(distance, tiny) / np.maximum(usual[label], tiny))
     # all reference and query cells at one place: nothing is far
-    own[(distance <= 0) & (usual[label] <= 0)] = 0.0
+    own[(distance <= 0) & (usual[label] <= 0)] = entropy[(distance <= 0) & (usual[label] <= 0)]
     if len(z_query) < 2:
         return own
     beside, _ = nearest_neighbours(z_query, None, SMOOTHED_OVER)
