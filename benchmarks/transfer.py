@@ -66,9 +66,7 @@ def train(part: Part, data: Path, steps: int | None, threads: int, path: Path) -
     adatas = prepared(part.data_set, data)
     if part.dropped:
         adatas = [
-            a[a.obs[key].astype(str) != part.dropped].copy()
-            if a.uns["scmodal"]["modality"] == part.reference
-            else a
+            a[a.obs[key].astype(str) != part.dropped].copy() if a.uns["scmodal"]["modality"] == part.reference else a
             for a in adatas
         ]
     links, _ = build_links(adatas)

@@ -20,6 +20,9 @@ from scmodal.neighbours import nearest_neighbours
 LEAST_CELLS = 100
 """Labelled reference cells below which there is too little to calibrate by."""
 
+STAND_INS = 3
+"""Query cells that each of them is seen from."""
+
 MOST_CELLS = 20_000
 """Reference cells that the calibration is measured on; of a larger reference as many are drawn, always the same."""
 
@@ -74,8 +77,8 @@ def stand_ins(
     """Reference cells asked as if they were query cells: each is seen from the query cell next to it.
 
     A reference cell's own neighbourhood is denser and purer than what a cell of another modality finds around it. The
-    nearest query cell lies where query cells lie; its neighbours, without the reference cell itself, are asked for
-    the label of the reference cell, which is known.
+    :data:`STAND_INS` nearest query cells lie where query cells lie; the neighbours of each, without the reference cell
+    itself, are asked for the label of the reference cell, which is known.
 
     Parameters
     ----------
@@ -87,8 +90,8 @@ def stand_ins(
     Returns
     -------
     (cells, indices, distances)
-        Reference cells (n, at most :data:`MOST_CELLS`), their stand-ins' neighbours among the reference and the
-        distances of these (both n x k, nearest first). None where there is too little to calibrate by.
+        Reference cells (n, each as often as it has stand-ins), their stand-ins' neighbours among the reference and
+        the distances of these (both n x k, nearest first). None where there is too little to calibrate by.
     """
     n = len(z_ref)
     if n < LEAST_CELLS or len(z_query) == 0 or k >= n:
@@ -96,7 +99,8 @@ def stand_ins(
     cells = np.arange(n)
     if n > MOST_CELLS:
         cells = np.sort(np.random.default_rng(0).choice(n, MOST_CELLS, replace=False))
-    beside = nearest_neighbours(z_query, z_ref[cells], 1)[0][:, 0]
+    beside = nearest_neighbours(z_query, z_ref[cells], STAND_INS)[0]
+    cells, beside = np.repeat(cells, beside.shape[1]), beside.ravel()
     asked, place = np.unique(beside, return_inverse=True)
     indices, distances = nearest_neighbours(z_ref, z_query[asked], k + 1)
     indices, distances = indices[place], distances[place]

@@ -25,7 +25,7 @@ def novelty(
 ) -> NDArray[np.float64]:
     """How unlike the reference each query cell is.
 
-    Of a cell, ``entropy + log(distance / usual[label]) / 2``; then the mean over the cell and the
+    Of a cell, ``log(distance / usual[label]) + entropy``; then the mean over the cell and the
     :data:`SMOOTHED_OVER` query cells nearest to it. (On `hao_pbmc_cite` the distance alone finds missing populations
     better than the entropy, on `cite_pbmc10k` the entropy does; the sum does well on both.)
 
@@ -45,11 +45,11 @@ def novelty(
     Returns
     -------
     ndarray
-        About 0 for cells at the usual distance whose neighbours agree; 0.35 more at twice that distance; 0.69 more
+        About 0 for cells at the usual distance whose neighbours agree; 0.69 more at twice that distance; as much more
         where the votes are spread evenly over two labels.
     """
     tiny = np.finfo(np.float64).tiny
-    own = entropy + 0.5 * np.log(np.maximum(distance, tiny) / np.maximum(usual[label], tiny))
+    own = entropy + np.log(np.maximum(distance, tiny) / np.maximum(usual[label], tiny))
     # all reference and query cells at one place: nothing is far
     own[(distance <= 0) & (usual[label] <= 0)] = entropy[(distance <= 0) & (usual[label] <= 0)]
     if len(z_query) < 2:
