@@ -20,7 +20,7 @@ from scmodal.neighbours import nearest_neighbours
 LEAST_CELLS = 100
 """Labelled reference cells below which there is too little to calibrate by."""
 
-STAND_INS = 3
+STAND_INS = 5
 """Query cells that each of them is seen from."""
 
 MOST_CELLS = 20_000

@@ -167,7 +167,7 @@ def _unknown_said(name: str, strange: np.ndarray) -> str:
     if not strange.any():
         return ""
     head = f"{name}: " if name else ""
-    return f"{head}{100 * strange.mean():.1f} % of {len(strange):,} cells are unlike the reference and called unknown."
+    return f"{head}{100 * strange.mean():.1f} % of {len(strange):,} cells are called unknown."
 
 
 def _reliability(confidence: np.ndarray, right: np.ndarray) -> Markup:

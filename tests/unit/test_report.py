@@ -370,7 +370,7 @@ def test_reliability_and_unknown_cells(inputs: Inputs) -> None:
     before = right[4:].mean()
     table.loc[:3, ["label", "confidence"]] = ["unknown", np.nan]
     caption = {f.title: f for f in labels_section(data).figures}["Transferred against true labels"].caption
-    assert f"RNA → protein: {100 * 4 / len(table):.1f} % of {len(table)} cells are unlike the reference" in caption
+    assert f"RNA → protein: {100 * 4 / len(table):.1f} % of {len(table)} cells are called unknown" in caption
     assert f"RNA → protein: {100 * before:.1f} % of {len(table) - 4} labelled cells get their true label" in caption
 
 
