@@ -6,8 +6,9 @@
     python benchmarks/transfer.py --only dropped                         # one population after another left out
 
 Two questions. With all cells, both ways: the accuracy of the transferred labels, the expected calibration error of
-their confidence and of the plain share of the votes, and how many cells would be called unknown. With a population left out
-of the reference before training: which part of it is called unknown, and which part of the unknown belongs to it.
+their confidence and of the plain share of the votes, and how many cells would be called unknown. With a population
+left out of the reference before training: which part of it is called unknown, and which part of the unknown belongs
+to it.
 True labels of the query are used by this evaluation alone. Parts that are already in the JSON with the same number of
 steps are not run again unless `--again` is given; `--latents` keeps what was trained. `python benchmarks/tables.py`
 then puts the table into the documentation.
