@@ -413,7 +413,9 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
 @click.option("--from", "source", help="Modality of the reference that has the labels (the cells' own, else any).")
 @click.option("--label-key", help="Column of its obs with the labels (the one given to preprocess).")
 @click.option("--neighbours", type=click.IntRange(1), default=15, show_default=True)
-@click.option("--labels", "labels_path", type=PATH, help="Labels (TSV): cell, label, confidence, second_label, entropy.")
+@click.option(
+    "--labels", "labels_path", type=PATH, help="Labels (TSV): cell, label, confidence, second_label, entropy."
+)
 @click.option("--genes", type=PATH, help="ATAC peaks or fragments: the genes that the model's ATAC data had.")
 @click.option("--gene-activity", default="body", show_default=True, help="ATAC: as the model's ATAC data had it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
