@@ -175,6 +175,33 @@ def verdict(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def transfer(results: dict[str, Any]) -> str:
+    """Calibration of transferred labels, and what becomes of populations that the reference lacks."""
+    titles = {"rna": "RNA", "protein": "protein", "atac": "ATAC"}
+    lines = [
+        "| data set | seed | steps | from | accuracy | calibration error | that of the share | called unknown |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in sorted(results["full"].items()):
+        data_set, seed = name.split(":")
+        for way, found in row.items():
+            if way == "steps":
+                continue
+            numbers = [found[k] for k in ("accuracy", "calibration_error", "calibration_error_share")]
+            cells = [f"`{data_set}`", seed, f"{row['steps']:,}", titles[way.split("_to_")[0]]]
+            cells += [f"{value:.3f}" for value in numbers] + [f"{100 * found['unknown']:.1f} %"]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "| missing from the reference | steps | cells | called unknown | precision | recall |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, row in sorted(results["dropped"].items()):
+        side, population = name.split(":")[2].split(" without ")
+        precision = "–" if row["precision"] is None else f"{row['precision']:.2f}"
+        cells = [f"{population} ({titles[side]})", f"{row['steps']:,}", f"{row['missing']:,}"]
+        cells += [f"{row['called_unknown']:,}", precision, f"{row['recall']:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality,
     "engine": engine,
@@ -182,6 +209,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "time_to_quality": time_to_quality,
     "peakgene": peakgene,
     "verdict": verdict,
+    "transfer": transfer,
 }
 
 

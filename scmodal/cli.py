@@ -413,7 +413,9 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
 @click.option("--from", "source", help="Modality of the reference that has the labels (the cells' own, else any).")
 @click.option("--label-key", help="Column of its obs with the labels (the one given to preprocess).")
 @click.option("--neighbours", type=click.IntRange(1), default=15, show_default=True)
-@click.option("--labels", "labels_path", type=PATH, help="Labels (TSV): cell, label, confidence, second_label.")
+@click.option(
+    "--labels", "labels_path", type=PATH, help="Labels (TSV): cell, label, confidence, second_label, entropy."
+)
 @click.option("--genes", type=PATH, help="ATAC peaks or fragments: the genes that the model's ATAC data had.")
 @click.option("--gene-activity", default="body", show_default=True, help="ATAC: as the model's ATAC data had it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
@@ -463,18 +465,59 @@ def embed(
 @click.option("--integrated", type=PATH, required=True, help="integrated.h5mu of a result.")
 @click.option("--from", "source", required=True, help="Modality that has the labels.")
 @click.option("--to", "target", required=True, help="Modality to label.")
-@click.option("--label-key", help="Column of obs with the labels (the one given to preprocess).")
+@click.option(
+    "--label-key",
+    "label_keys",
+    multiple=True,
+    help="Column of obs with the labels (the one given to preprocess); several make a hierarchy, coarse first.",
+)
 @click.option("--neighbours", type=click.IntRange(1), default=15, show_default=True)
-@click.option("--output", type=PATH, required=True, help="Labels (TSV): cell, label, confidence, second_label.")
-def transfer(integrated: Path, source: str, target: str, label_key: str | None, neighbours: int, output: Path) -> None:
+@click.option(
+    "--confidence",
+    type=click.Choice(["calibrated", "share"]),
+    default="calibrated",
+    show_default=True,
+    help="Chance that a label is right, or the plain share of the votes.",
+)
+@click.option(
+    "--unknown",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Call cells unknown that are less like the reference than this allows: 0.8 is a start; 0: none.",
+)
+@click.option(
+    "--output", type=PATH, required=True, help="Labels (TSV): cell, label, confidence, second_label, entropy."
+)
+def transfer(
+    integrated: Path,
+    source: str,
+    target: str,
+    label_keys: tuple[str, ...],
+    neighbours: int,
+    confidence: str,
+    unknown: float,
+    output: Path,
+) -> None:
     """Carry cell labels from one modality to another."""
     from scmodal.io import check_writable, read_h5mu, write_tsv
-    from scmodal.transfer import transfer_between
+    from scmodal.transfer import UNKNOWN, transfer_between
 
     check_writable(output.parent)
-    labels = transfer_between(read_h5mu(integrated), source, target, label_key, neighbours)
+    labels = transfer_between(
+        read_h5mu(integrated),
+        source,
+        target,
+        label_keys,
+        neighbours,
+        calibrated=confidence == "calibrated",
+        unknown=unknown,
+    )
     write_tsv(labels, output)
-    say(f"{output}: {len(labels)} cells, mean confidence {labels['confidence'].mean():.2f}")
+    if confidence == "calibrated" and not labels.attrs["calibrated"]:
+        say("too few labelled cells to calibrate by: the confidence is the plain share of the votes")
+    strange = f", {int((labels['label'] == UNKNOWN).sum())} unknown" if unknown else ""
+    say(f"{output}: {len(labels)} cells{strange}, mean confidence {labels['confidence'].mean():.2f}")
 
 
 @cli.command()

@@ -266,7 +266,7 @@ def label_cells(
     Returns
     -------
     DataFrame
-        `cell`, `label`, `confidence`, `second_label`, one row per cell.
+        `cell`, `label`, `confidence` (share of the votes), `second_label`, `entropy`; one row per cell.
 
     Raises
     ------

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from scmodal.confidence import fit_curve, stand_ins
 from scmodal.contracts import MODALITIES, InputError, canonical_modality, nearest
 from scmodal.neighbours import nearest_neighbours
+from scmodal.novelty import novelty, usual_distances
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -17,8 +20,11 @@ if TYPE_CHECKING:
 LATENT = "X_scmodal"
 """Key of the shared latent in ``obsm`` of every modality."""
 
-TRANSFER_COLUMNS = ["cell", "label", "confidence", "second_label"]
-"""Columns of a table of transferred labels, in this order."""
+TRANSFER_COLUMNS = ["cell", "label", "confidence", "second_label", "entropy"]
+"""Columns of a table of transferred labels, in this order; levels above the finest come after them."""
+
+UNKNOWN = "unknown"
+"""Label of a cell that is like no cell of the reference."""
 
 # Written by tools that turn a column with gaps into text; none of them is the name of a cell type.
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "<na>"})
@@ -54,6 +60,9 @@ def transfer_labels(
     z_query: np.ndarray,
     k: int = 15,
     cells: Sequence[str] | pd.Index | None = None,
+    *,
+    calibrated: bool = False,
+    unknown: float = 0.0,
 ) -> pd.DataFrame:
     """Label every query cell by a distance-weighted vote of its nearest labelled reference cells.
 
@@ -61,9 +70,11 @@ def transfer_labels(
     (farthest) neighbour: 1 at distance 0, 0.37 at the edge, whatever the local density. If d_k is 0, all k votes
     are equal. The label with the largest sum wins; of labels with equal sums the first in alphabetical order wins.
 
-    The confidence is the winner's share of the k votes and nothing else: 1 if all neighbours agree, never below
+    The plain confidence is the winner's share of the k votes and nothing else: 1 if all neighbours agree, never below
     1 / (number of labels among them). It is corrected neither for how common a label is nor for how far the
-    neighbours are, so a cell far from every reference cell may still have confidence 1.
+    neighbours are. With `calibrated` it is the chance that the label is right, estimated from how often a share of
+    that size is right on reference cells (:mod:`scmodal.confidence`); the shares stand where fewer than
+    :data:`scmodal.confidence.LEAST_CELLS` reference cells have labels.
 
     Parameters
     ----------
@@ -71,19 +82,28 @@ def transfer_labels(
         Latent of the reference cells, n_ref x d.
     labels
         Label of each reference cell (n_ref). Reference cells whose label is missing (see :func:`clean_labels`)
-        have no vote and no place among the k.
+        have no vote and no place among the k. Or a mapping from names of levels to such labels, coarse first; then
+        each level's label is chosen among those that reference cells of the winner of the level above have, and
+        cells that lack one of their labels have no vote.
     z_query
         Latent of the cells to label, n_query x d.
     k
         Neighbours asked; all labelled reference cells where there are fewer.
     cells
         Names of the query cells (n_query); row numbers from 0 if not given.
+    calibrated
+        Whether confidences are chances of being right instead of shares.
+    unknown
+        Cells with a :func:`scmodal.novelty.novelty` above this are called :data:`UNKNOWN`; 0 for none.
 
     Returns
     -------
     DataFrame
-        One row per query cell, in their order: `cell`, `label`, `confidence` (0 to 1), `second_label` (label with
-        the second largest sum, ``""`` if all neighbours carry one label).
+        One row per query cell, in their order: `cell`, `label`, `confidence` (0 to 1; NaN for unknown cells),
+        `second_label` (label with the second largest sum, ``""`` if all neighbours carry one label; for unknown cells
+        the label that they would have), `entropy` (of the shares of all labels, natural logarithm: 0 if all agree).
+        These are of the finest level; every level above adds `label_<level>` and `confidence_<level>`.
+        ``attrs["calibrated"]`` says whether confidences were calibrated.
 
     Raises
     ------
@@ -94,33 +114,119 @@ def transfer_labels(
     """
     ref = _as_latent(z_ref, "z_ref")
     query = _as_latent(z_query, "z_query")
-    text, present = clean_labels(labels)
-    if len(text) != len(ref):
-        raise ValueError(f"{len(ref)} reference cells but {len(text)} labels")
+    tree, present = _tree(labels, len(ref))
     names = [str(i) for i in range(len(query))] if cells is None else [str(c) for c in cells]
     if len(names) != len(query):
         raise ValueError(f"{len(query)} query cells but {len(names)} names")
-    if not present.any():
-        raise InputError("no reference cell has a label, so there is nothing to transfer; give another label key")
+    ref = ref[present]
+    indices, distances = nearest_neighbours(ref, query, k)
+    votes = _vote(distances, indices, tree)
+    sample = stand_ins(ref, query, indices.shape[1]) if calibrated else None
+    if sample is not None:
+        votes.confidence = _calibrated(votes.confidence, sample, tree)
 
-    classes, codes = np.unique(text[present].astype(str), return_inverse=True)
-    indices, distances = nearest_neighbours(ref[present], query, k)
-    first = np.zeros(len(query), dtype=np.intp)
-    second = np.full(len(query), -1, dtype=np.intp)
-    confidence = np.zeros(len(query))
-    for start in range(0, len(query), _VOTE_BLOCK):
-        rows = slice(start, min(start + _VOTE_BLOCK, len(query)))
-        first[rows], second[rows], confidence[rows] = _vote(distances[rows], codes[indices[rows]], len(classes))
-    labels_out = classes.astype(object)
-    seconds = np.where(second >= 0, labels_out[np.maximum(second, 0)], "")
-    return pd.DataFrame(
-        {"cell": names, "label": labels_out[first], "confidence": confidence, "second_label": seconds},
+    winners = [np.array(level.names, dtype=object)[votes.winner[:, at]] for at, level in enumerate(tree)]
+    finest = np.array(tree[-1].names, dtype=object)
+    second = np.where(votes.second >= 0, finest[np.maximum(votes.second, 0)], "")
+    if unknown > 0 and len(query):
+        strange = _novelty(ref, query, distances, votes, tree) > unknown
+        second[strange] = winners[-1][strange]
+        for given in winners:
+            given[strange] = UNKNOWN
+        votes.confidence[strange] = np.nan
+    table = pd.DataFrame(
+        {
+            "cell": names,
+            "label": winners[-1],
+            "confidence": votes.confidence[:, -1],
+            "second_label": second,
+            "entropy": votes.entropy,
+        },
         columns=TRANSFER_COLUMNS,
     )
+    for at, level in enumerate(tree[:-1]):
+        table[f"label_{level.key}"] = winners[at]
+        table[f"confidence_{level.key}"] = votes.confidence[:, at]
+    table.attrs["calibrated"] = sample is not None
+    return table
 
 
-def _vote(distances: np.ndarray, codes: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Winner, runner-up (-1 if none) and the winner's share, from n x k distances and label codes."""
+def _novelty(
+    ref: np.ndarray, query: np.ndarray, distances: np.ndarray, votes: _Votes, tree: list[_Level]
+) -> np.ndarray:
+    """Novelty of every query cell, from its distances to its neighbours and their votes on the finest level."""
+    finest = tree[-1]
+    usual = usual_distances(ref, finest.of, len(finest.names), query, distances.shape[1])
+    return novelty(distances.mean(axis=1), votes.entropy, votes.winner[:, -1], usual, query)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Labels of one level of a hierarchy; the same name below two parents is two labels.
+
+    `names` and `parents` (positions in the level above; zeros at the top) have one entry a label, `of` has the label
+    of each reference cell, `of_finest` the label at this level of each label of the finest level.
+    """
+
+    key: str
+    names: list[str]
+    parents: np.ndarray
+    of: np.ndarray
+    of_finest: np.ndarray
+
+
+@dataclass
+class _Votes:
+    """What the neighbours said: n x levels, and of the finest level n."""
+
+    winner: np.ndarray
+    confidence: np.ndarray
+    second: np.ndarray
+    entropy: np.ndarray
+
+
+def _tree(labels: Any, n: int) -> tuple[list[_Level], np.ndarray]:
+    """Levels of the labels of n reference cells, coarse first, and which cells have all of them."""
+    given = labels if isinstance(labels, Mapping) else {"label": labels}
+    texts, present = [], np.ones(n, dtype=bool)
+    for column in given.values():
+        text, there = clean_labels(column)
+        if len(text) != n:
+            raise ValueError(f"{n} reference cells but {len(text)} labels")
+        texts.append(text)
+        present &= there
+    if not present.any():
+        raise InputError("no reference cell has a label, so there is nothing to transfer; give another label key")
+    # A label is the path that leads to it, so that sorting paths sorts by name below each parent.
+    codes = np.column_stack([np.unique(t[present].astype(str), return_inverse=True)[1] for t in texts])
+    kinds, of_finest = np.unique(codes, axis=0, return_inverse=True)
+    of_finest = of_finest.ravel()
+    first = np.unique(of_finest, return_index=True)[1]
+    levels: list[_Level] = []
+    above = np.zeros(len(kinds), dtype=np.intp)
+    for at, (key, text) in enumerate(zip(given, texts)):
+        _, example, own = np.unique(kinds[:, : at + 1], axis=0, return_index=True, return_inverse=True)
+        own = own.ravel()
+        names = [str(name) for name in text[present][first[example]]]
+        levels.append(_Level(str(key), names, above[example], own[of_finest], own))
+        above = own
+    return levels, present
+
+
+def _vote(distances: np.ndarray, indices: np.ndarray, tree: list[_Level]) -> _Votes:
+    """Votes of n x k neighbours (positions in the reference), some cells at a time."""
+    n = len(distances)
+    votes = _Votes(
+        np.zeros((n, len(tree)), dtype=np.intp), np.zeros((n, len(tree))), np.full(n, -1, dtype=np.intp), np.zeros(n)
+    )
+    for start in range(0, n, _VOTE_BLOCK):
+        rows = slice(start, min(start + _VOTE_BLOCK, n))
+        _count(_shares(distances[rows], tree[-1].of[indices[rows]], len(tree[-1].names)), tree, votes, rows)
+    return votes
+
+
+def _shares(distances: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Share of the votes of each label, n x n_classes, from n x k distances and label codes."""
     n = len(distances)
     edge = distances[:, -1:]
     relative = np.divide(distances, edge, out=np.zeros_like(distances), where=edge > 0)
@@ -129,18 +235,55 @@ def _vote(distances: np.ndarray, codes: np.ndarray, n_classes: int) -> tuple[np.
     slots = np.arange(n)[:, None] * n_classes + codes
     shares = np.bincount(slots.ravel(), weights=weights.ravel(), minlength=n * n_classes).reshape(n, n_classes)
     # Sums of the same votes in another order differ in the last digit; equal votes must stay a tie.
-    shares = np.round(shares, 12)
-    first = shares.argmax(axis=1)
-    row = np.arange(n)
-    confidence = np.clip(shares[row, first], 0.0, 1.0)
-    shares[row, first] = -1.0
+    return np.asarray(np.round(shares, 12))
+
+
+def _count(finest: np.ndarray, tree: list[_Level], votes: _Votes, rows: slice) -> None:
+    """Winners of every level among the labels below the winner of the level above."""
+    row = np.arange(len(finest))
+    parent = np.zeros(len(finest), dtype=np.intp)
+    shares = finest
+    for at, level in enumerate(tree):
+        shares = np.zeros((len(finest), len(level.names)))
+        for label, own in enumerate(level.of_finest):
+            shares[:, own] += finest[:, label]
+        shares = np.round(shares, 12)
+        shares[level.parents[None, :] != parent[:, None]] = 0.0
+        parent = shares.argmax(axis=1)
+        votes.winner[rows, at] = parent
+        votes.confidence[rows, at] = np.clip(shares[row, parent], 0.0, 1.0)
+    shares[row, parent] = -1.0
     second = shares.argmax(axis=1)
-    second = np.where(shares[row, second] > 0, second, -1)
-    return first, second, confidence
+    votes.second[rows] = np.where(shares[row, second] > 0, second, -1)
+    logs = np.log(finest, out=np.zeros_like(finest), where=finest > 0)
+    votes.entropy[rows] = np.maximum(-(finest * logs).sum(axis=1), 0.0)
+
+
+def _calibrated(
+    shares: np.ndarray, sample: tuple[np.ndarray, np.ndarray, np.ndarray], tree: list[_Level]
+) -> np.ndarray:
+    """Chances of being right (n x levels) for shares, learnt from reference cells seen from their stand-ins.
+
+    A fine label is never surer than the coarse one above it.
+    """
+    cells, indices, distances = sample
+    known = _vote(distances, indices, tree)
+    chances = [
+        fit_curve(known.confidence[:, at], known.winner[:, at] == level.of[cells])(shares[:, at])
+        for at, level in enumerate(tree)
+    ]
+    return np.minimum.accumulate(np.column_stack(chances), axis=1)
 
 
 def transfer_between(
-    mdata: MuData, source: str, target: str, label_key: str | None = None, k: int = 15
+    mdata: MuData,
+    source: str,
+    target: str,
+    label_key: str | Sequence[str] | None = None,
+    k: int = 15,
+    *,
+    calibrated: bool = True,
+    unknown: float = 0.0,
 ) -> pd.DataFrame:
     """Transfer the labels of one modality of an integrated MuData to the cells of another.
 
@@ -151,14 +294,17 @@ def transfer_between(
     source, target
         Modality that has the labels, and the one whose cells get them; aliases (`adt`, `gex`, ...) are accepted.
     label_key
-        Column of the source's ``obs``; by default the one named in its ``uns["scmodal"]["label_key"]``.
-    k
-        Neighbours asked, see :func:`transfer_labels`.
+        Column of the source's ``obs``, or several, coarse first; by default the one named in its
+        ``uns["scmodal"]["label_key"]``.
+    k, calibrated, unknown
+        Neighbours asked, whether confidences are chances of being right, and from which novelty on cells are called
+        unknown; see :func:`transfer_labels`.
 
     Returns
     -------
     DataFrame
-        `cell`, `label`, `confidence`, `second_label`; one row per cell of the target.
+        `cell`, `label`, `confidence`, `second_label`, `entropy`; one row per cell of the target. Of several columns,
+        these are of the last, and those above add `label_<column>` and `confidence_<column>`.
 
     Raises
     ------
@@ -179,12 +325,10 @@ def transfer_between(
         problems.append(f"from and to are both {src!r}; labels go from one modality to another")
     if k < 1:
         problems.append(f"the number of neighbours must be 1 or more, not {k}")
-    key = None
+    columns: list[str] = []
     if src is not None:
         try:
-            key = find_label_key(mdata.mod[src], src, label_key)
-            if key is None:
-                raise InputError(f"no label key for {src}: {_columns_hint(mdata.mod[src], src)}")
+            columns = _label_columns(mdata.mod[src], src, label_key)
         except InputError as error:
             problems += error.problems
     for name in dict.fromkeys(k for k in keys if k is not None):
@@ -196,12 +340,42 @@ def transfer_between(
         raise InputError(problems)
     assert src is not None
     assert tgt is not None
-    assert key is not None
     a, b = mdata.mod[src], mdata.mod[tgt]
-    _, present = clean_labels(a.obs[key])
+    present = np.logical_and.reduce([clean_labels(a.obs[column])[1] for column in columns])
     if not present.any():
-        raise InputError(f"column {key!r} of {src} has no labels at all. {_columns_hint(a, src)}")
-    return transfer_labels(a.obsm[LATENT], a.obs[key], b.obsm[LATENT], k=k, cells=b.obs_names)
+        what = (
+            f"column {columns[0]!r} of {src} has no labels at all"
+            if len(columns) == 1
+            else f"no cell of {src} has a label in each of the columns {', '.join(columns)}"
+        )
+        raise InputError(f"{what}. {_columns_hint(a, src)}")
+    labels = a.obs[columns[0]] if len(columns) == 1 else {column: a.obs[column] for column in columns}
+    return transfer_labels(
+        a.obsm[LATENT], labels, b.obsm[LATENT], k, b.obs_names, calibrated=calibrated, unknown=unknown
+    )
+
+
+def _label_columns(adata: Any, modality: str, label_key: str | Sequence[str] | None) -> list[str]:
+    """Columns of labels, coarse first; all problems at once."""
+    keys: Sequence[str] | None = [label_key] if isinstance(label_key, str) else label_key
+    wanted: list[str | None] = list(keys) if keys else [None]
+    found: list[str] = []
+    problems: list[str] = []
+    for item in wanted:
+        try:
+            key = find_label_key(adata, modality, item)
+        except InputError as error:
+            problems += error.problems
+            continue
+        if key is None:
+            problems.append(f"no label key for {modality}: {_columns_hint(adata, modality)}")
+        elif key in found:
+            problems.append(f"the label key {key!r} is given twice; give a coarse and a finer one")
+        else:
+            found.append(key)
+    if problems:
+        raise InputError(problems)
+    return found
 
 
 def find_modality(mdata: MuData, name: str) -> str:

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from scmodal.confidence import calibration_error, reliability
 from scmodal.plots import MODALITY_TITLES, confusion_table, natural_key, row_fractions
 from scmodal.report.page import Figure, Section, direction_title, plain_legend, side_by_side
 from scmodal.report.reading import Direction, ReportData
-from scmodal.report.svg import histogram
+from scmodal.report.svg import Curve, curves, histogram
+from scmodal.transfer import UNKNOWN
 
 RIGHT, WRONG = "var(--accent)", "var(--second)"
 HALF_PAGE = 500
@@ -32,8 +34,9 @@ def labels_section(data: ReportData) -> Section:
             known.append((direction, table, truth))
     lead = (
         "A cell’s label is the vote of its nearest cells of the other modality in the shared latent space; its"
-        " confidence is the share of that vote. (The accuracies among the key numbers are stricter: a single nearest"
-        " neighbour.)"
+        " confidence is the chance that it is right, estimated on the cells that the labels come from (or, with"
+        " --confidence share, the share of the vote). (The accuracies among the key numbers are stricter: a single"
+        " nearest neighbour.)"
     )
     figures = _against_truth(data, known) + [f for d, t in unknown for f in _composition(data, d, t)]
     return Section("labels", title, lead if figures else "No transferred label belongs to a cell of this run.", figures)
@@ -92,7 +95,7 @@ def _against_truth(data: ReportData, known: list[tuple[Direction, pd.DataFrame, 
     """Confusion matrices of all directions, and the confidence of right and wrong labels."""
     if not known:
         return []
-    matrices, pictures, said, widest = [], [], [], 0.0
+    matrices, pictures, diagrams, said, widest = [], [], [], [], 0.0
     for direction, table, truth in known:
         name = direction_title(*direction)
         there = np.array([bool(t) and bool(v) for t, v in zip(truth, table["label"])])
@@ -104,20 +107,26 @@ def _against_truth(data: ReportData, known: list[tuple[Direction, pd.DataFrame, 
         if not set(counts.index) & set(counts.columns):
             said.append(f"{name}: the modalities use different label names, so nothing lies on a diagonal.")
             continue
-        right = given == true
-        said.append(f"{name}: {100 * right.mean():.1f} % of {len(true):,} labelled cells get their true label.")
-        confidence = table["confidence"].to_numpy(dtype=float)[there]
+        strange = _unknown(table)[there]
+        said.append(_unknown_said(name, strange))
+        if strange.all():
+            continue
+        right = (given == true)[~strange]
+        said.append(f"{name}: {100 * right.mean():.1f} % of {len(right):,} labelled cells get their true label.")
+        confidence = np.clip(table["confidence"].to_numpy(dtype=float)[there][~strange], 0.0, 1.0)
         groups = [("right label", confidence[right], RIGHT), ("wrong label", confidence[~right], WRONG)]
         groups = [g for g in groups if np.isfinite(g[1]).any()]
         if groups:
             picture = _confidence(groups, "Confidence of right and of wrong labels")
             counted = f"{int(right.sum()):,} right, {int((~right).sum()):,} wrong"
             pictures.append((f"{name} ({counted})", picture))
+            error = calibration_error(confidence, right)
+            diagrams.append((f"{name} (calibration error {error:.3f})", _reliability(confidence, right)))
     figures = [
         Figure(
             side_by_side(matrices, wide=widest > HALF_PAGE),
             "Transferred against true labels",
-            " ".join(said),
+            " ".join(sentence for sentence in said if sentence),
             "the outlined diagonal holds nearly all of each row.",
             "a row spread over several labels, or a column that draws cells from everywhere; related cell types are the"
             " usual place to lose some.",
@@ -133,7 +142,47 @@ def _against_truth(data: ReportData, known: list[tuple[Direction, pd.DataFrame, 
                 "wrong labels are as sure as right ones.",
             )
         )
+        figures.append(
+            Figure(
+                plain_legend({"measured": RIGHT, "confidence equals accuracy": "var(--faint)"})
+                + side_by_side(diagrams),
+                "Reliability of the confidence",
+                "Accuracy of the labels in bins of their confidence; the calibration error is the mean distance of the"
+                " two, weighted by cells.",
+                "the curve runs along the diagonal: of labels with confidence 0.8, eight of ten are right.",
+                "a curve far below the diagonal: labels are less often right than their confidence says. (Bins of few"
+                " cells scatter.)",
+            )
+        )
     return figures
+
+
+def _unknown(table: pd.DataFrame) -> np.ndarray:
+    """Which cells were called unknown; a label of that name has a confidence."""
+    return ((table["label"] == UNKNOWN) & table["confidence"].isna()).to_numpy(dtype=bool)
+
+
+def _unknown_said(name: str, strange: np.ndarray) -> str:
+    """Share of cells without a label, where there are any."""
+    if not strange.any():
+        return ""
+    head = f"{name}: " if name else ""
+    return f"{head}{100 * strange.mean():.1f} % of {len(strange):,} cells are called unknown."
+
+
+def _reliability(confidence: np.ndarray, right: np.ndarray) -> Markup:
+    """Accuracy against confidence."""
+    bins = reliability(confidence, right)
+    x, y = bins["confidence"].tolist(), bins["accuracy"].tolist()
+    if len(bins) == 1:  # a point would not be seen
+        x, y = [bins["low"].iloc[0], bins["high"].iloc[0]], y * 2
+    lines = [
+        Curve([0.0, 1.0], [0.0, 1.0], colour="var(--faint)", name="confidence equals accuracy"),
+        Curve(x, y, colour=RIGHT, name="measured"),
+    ]
+    return curves(
+        lines, x_label="confidence", y_label="accuracy", describe="Accuracy of labels against their confidence"
+    )
 
 
 def _confidence(groups: list[tuple[str, np.ndarray, str]], describe: str) -> Markup:
@@ -171,7 +220,7 @@ def _composition(data: ReportData, direction: Direction, table: pd.DataFrame) ->
         Figure(
             plain_legend(legend) + Markup('<div class="bar-chart">{}</div>').format(bars),
             f"Composition of transferred labels, {direction_title(*direction)}",
-            "The true labels of these cells are not known.",
+            f"The true labels of these cells are not known. {_unknown_said('', _unknown(table))}".strip(),
             "shares like those of the modality the labels come from, if both were taken from the same tissue.",
             "a label that vanishes or takes over.",
         )

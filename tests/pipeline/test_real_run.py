@@ -48,7 +48,7 @@ def test_latent_space(real_run: Run) -> None:
 
 def test_labels_and_imputed_features(real_run: Run) -> None:
     labels = pd.read_csv(real_run.folder / "out/pbmc/transfer/rna_to_protein.labels.tsv", sep="\t")
-    assert list(labels.columns) == ["cell", "label", "confidence", "second_label"]
+    assert list(labels.columns) == ["cell", "label", "confidence", "second_label", "entropy"]
     assert len(labels) == 1200
     assert labels["confidence"].between(0, 1).all()
     imputed = ad.read_h5ad(real_run.folder / "out/pbmc/impute/rna_to_protein.h5ad")

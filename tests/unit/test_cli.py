@@ -75,8 +75,21 @@ def test_impute_transfer_and_evaluate(work: Path, capsys):
     integrated = ("--integrated", work / "run/integrated.h5mu")
     assert run("transfer", *integrated, *ways, "--output", labels) == 0
     table = pd.read_csv(labels, sep="\t")
-    assert list(table.columns) == ["cell", "label", "confidence", "second_label"]
+    assert list(table.columns) == ["cell", "label", "confidence", "second_label", "entropy"]
     assert len(table) == 200
+    assert table["confidence"].between(0, 1).all()
+    assert "unknown" not in capsys.readouterr().err
+
+    # a novelty that every cell exceeds, and labels of two levels (a batch is no cell type, but a column)
+    keys = ("--label-key", "batch", "--label-key", "cell_type")
+    assert run("transfer", *integrated, *ways, *keys, "--unknown", "1e-9", "--output", labels) == 0
+    nested = pd.read_csv(labels, sep="\t")
+    assert list(nested.columns) == [*table.columns, "label_batch", "confidence_batch"]
+    strange = nested["label"] == "unknown"
+    assert f"200 cells, {strange.sum()} unknown" in capsys.readouterr().err
+    assert strange.any()
+    assert nested.loc[strange, "confidence"].isna().all()
+    assert (nested.loc[strange, "label_batch"] == "unknown").all()
 
     assert run("evaluate", *integrated, "--paired", "--output", work / "metrics.json") == 0
     metrics = json.loads((work / "metrics.json").read_text())

@@ -357,6 +357,23 @@ def test_wide_confusion_matrices_lie_below_each_other(inputs: Inputs) -> None:
     assert 'class="pair wide"' in labels_section(data).figures[0].body
 
 
+def test_reliability_and_unknown_cells(inputs: Inputs) -> None:
+    data = read_report_data("pbmc", inputs.runs, None, inputs.evaluations, inputs.transfers, [], None)
+    table = data.transfers["rna", "protein"]
+    right = table["label"].to_numpy() == data.modality("protein").obs["cell_type"].astype(str).to_numpy()
+    table["confidence"] = np.where(right, 0.95, 0.15)
+    figures = {f.title: f for f in labels_section(data).figures}
+    # wrong labels at .15 are never right, right ones at .95 always
+    expected = (0.05 * right.sum() + 0.15 * (~right).sum()) / len(right)
+    assert f"RNA → protein (calibration error {expected:.3f})" in figures["Reliability of the confidence"].body
+    assert "unknown" not in figures["Transferred against true labels"].caption
+    before = right[4:].mean()
+    table.loc[:3, ["label", "confidence"]] = ["unknown", np.nan]
+    caption = {f.title: f for f in labels_section(data).figures}["Transferred against true labels"].caption
+    assert f"RNA → protein: {100 * 4 / len(table):.1f} % of {len(table)} cells are called unknown" in caption
+    assert f"RNA → protein: {100 * before:.1f} % of {len(table) - 4} labelled cells get their true label" in caption
+
+
 def test_directions_are_in_the_order_of_the_chain(inputs: Inputs) -> None:
     data = read_report_data("pbmc", inputs.runs, None, [], sorted(inputs.transfers), [], None)
     assert list(data.transfers) == [("rna", "protein"), ("protein", "rna")]
@@ -408,7 +425,7 @@ def test_training_curves(html: str) -> None:
 
 def test_no_picture_is_empty(html: str) -> None:
     pictures = re.findall(r'<svg class="chart".*?</svg>', html, re.S)
-    assert len(pictures) == 11
+    assert len(pictures) == 13
     for picture in pictures:
         assert re.search(r'class="(line|bars|dot)"', picture)
         assert "nan" not in picture.lower().replace("nanogram", "")

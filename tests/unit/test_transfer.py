@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scmodal import transfer
+from scmodal.confidence import calibration_error, fit_curve, reliability
 from scmodal.contracts import InputError
 from scmodal.io import mudata_options
 
@@ -20,7 +21,7 @@ def test_vote_by_hand() -> None:
     got = transfer.transfer_labels(z_ref, ["a", "b", "b", "c"], np.array([[0.0]]), k=3, cells=["q"])
     # distances 0, 1, 2; the third is the edge: votes 1, exp(-1/4), exp(-1)
     votes = np.exp(-np.array([0.0, 0.25, 1.0]))
-    assert list(got.columns) == ["cell", "label", "confidence", "second_label"]
+    assert list(got.columns) == ["cell", "label", "confidence", "second_label", "entropy"]
     assert got.loc[0, ["cell", "label", "second_label"]].tolist() == ["q", "b", "a"]
     assert got.loc[0, "confidence"] == pytest.approx(votes[1:].sum() / votes.sum())
 
@@ -177,3 +178,125 @@ def test_transfer_between_column_without_labels(mdata: mudata.MuData) -> None:
     mdata.mod["rna"].obs["celltype"] = np.nan
     with pytest.raises(InputError, match="no labels at all"):
         transfer.transfer_between(mdata, "rna", "protein")
+
+
+def test_transfer_between_two_levels(mdata: mudata.MuData) -> None:
+    rna = mdata.mod["rna"]
+    rna.obs["fine"] = rna.obs["celltype"].astype(str) + "_" + (np.arange(rna.n_obs) % 2).astype(str)
+    got = transfer.transfer_between(mdata, "rna", "protein", ["celltype", "fine"])
+    assert list(got.columns) == [*transfer.TRANSFER_COLUMNS, "label_celltype", "confidence_celltype"]
+    assert (got["label"].str[0] == got["label_celltype"]).all()
+    with pytest.raises(InputError, match="'fine' is given twice"):
+        transfer.transfer_between(mdata, "rna", "protein", ["fine", "fine"])
+    with pytest.raises(InputError) as caught:
+        transfer.transfer_between(mdata, "rna", "protein", ["nope", "neither"])
+    assert len(caught.value.problems) == 2
+
+
+# -------------------------------------------------------------------------------------- hierarchy and confidence
+
+
+def test_fine_label_is_chosen_below_the_coarse_winner() -> None:
+    # One neighbour at distance 0 is the single largest fine vote, but the coarse label T has more votes together.
+    z_ref = np.array([[0.0], [0.1], [0.1], [0.1], [5.0]])
+    levels = {"coarse": ["B", "T", "T", "T", "T"], "fine": ["naive", "naive", "memory", "gamma", "gamma"]}
+    query = np.array([[0.0]])
+    votes = np.exp(-np.array([0.0, 1.0, 1.0, 1.0]))
+    got = transfer.transfer_labels(z_ref, levels, query, k=4).iloc[0]
+    assert got["label_coarse"] == "T"
+    assert got["confidence_coarse"] == pytest.approx(votes[1:].sum() / votes.sum())
+    # "naive" exists below B too; that vote is not one for the naive T cell
+    assert got["label"] == "gamma"
+    assert got["second_label"] == "memory"
+    assert got["confidence"] == pytest.approx(votes[1] / votes.sum())
+    shares = votes / votes.sum()
+    assert got["entropy"] == pytest.approx(-(shares * np.log(shares)).sum())
+
+
+def test_entropy_of_two_equal_labels() -> None:
+    got = transfer.transfer_labels(np.zeros((4, 1)), ["a", "b", "a", "b"], np.zeros((1, 1)), k=4)
+    assert got.loc[0, "entropy"] == pytest.approx(np.log(2))
+    assert transfer.transfer_labels(np.zeros((4, 1)), ["a"] * 4, np.zeros((1, 1))).loc[0, "entropy"] == 0.0
+
+
+def two_modalities(
+    seed: int, spread: float = 1.0, shift: float = 0.8
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Six overlapping types; the query is as spread as the reference, and shifted off it as another modality is."""
+    rng = np.random.default_rng(seed)
+    centres = 1.6 * rng.normal(size=(6, 10))
+    kinds = rng.integers(6, size=(2, 1200))
+    ref, query = (centres[k] + spread * rng.normal(size=(1200, 10)) for k in kinds)
+    return ref, kinds[0].astype(str), query + shift * rng.normal(size=query.shape), kinds[1].astype(str)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibrated_confidence_is_nearer_to_the_chance_of_being_right(seed: int) -> None:
+    ref, labels, query, truth = two_modalities(seed, spread=2.0, shift=0.3)
+    # among types that overlap, two votes that agree are far from certainty
+    share = transfer.transfer_labels(ref, labels, query, k=2)
+    got = transfer.transfer_labels(ref, labels, query, k=2, calibrated=True)
+    pd.testing.assert_frame_equal(got.drop(columns="confidence"), share.drop(columns="confidence"))
+    right = got["label"] == truth
+    error = calibration_error(share["confidence"], right)
+    assert error > 0.15
+    assert calibration_error(got["confidence"], right) < error / 2
+    # a rising curve: the order of the shares is kept
+    order = np.argsort(share["confidence"].to_numpy(), kind="stable")
+    assert (np.diff(got["confidence"].to_numpy()[order]) >= 0).all()
+    assert got.attrs["calibrated"]
+
+
+def test_curve_through_shares_that_are_right_half_the_time() -> None:
+    shares, right = np.repeat([0.4, 0.9], 50), np.tile([False, True], 50)
+    right[50:] = np.arange(50) < 40
+    curve = fit_curve(shares, right)
+    assert curve(np.array([0.0, 0.4, 0.9, 1.0])) == pytest.approx([0.5, 0.5, 0.8, 0.8])
+    # a hundred cases without a failure are no certainty
+    assert fit_curve(shares, np.ones(100, dtype=bool))(np.array([1.0])) == pytest.approx([1 - 1 / 102])
+
+
+def test_few_reference_cells_keep_the_share() -> None:
+    ref, labels, query, _ = two_modalities(0)
+    got = transfer.transfer_labels(ref[:90], labels[:90], query, calibrated=True)
+    assert not got.attrs["calibrated"]
+    pd.testing.assert_frame_equal(got, transfer.transfer_labels(ref[:90], labels[:90], query))
+
+
+def test_calibrated_levels_are_nested() -> None:
+    ref, labels, query, truth = two_modalities(1, spread=1.5)
+    halves = np.where(labels < "3", "low", "high")
+    got = transfer.transfer_labels(ref, {"half": halves, "type": labels}, query, calibrated=True)
+    assert (got["confidence"] <= got["confidence_half"]).all()
+    right = got["label_half"] == np.where(truth < "3", "low", "high")
+    assert calibration_error(got["confidence_half"], right) < 0.05
+    assert (np.where(got["label"] < "3", "low", "high") == got["label_half"]).all()
+
+
+def test_cells_without_a_counterpart_are_unknown() -> None:
+    ref, labels, query, truth = two_modalities(2, spread=0.5)
+    there = labels != "4"
+    whole = transfer.transfer_labels(ref, labels, query, unknown=0.8)
+    assert (whole["label"] == "unknown").mean() < 0.02
+    got = transfer.transfer_labels(ref[there], labels[there], query, unknown=0.8)
+    called = (got["label"] == "unknown").to_numpy()
+    assert called[truth == "4"].mean() > 0.9
+    assert (truth[called] == "4").mean() > 0.9
+    # what the vote said is not lost, and an unknown cell has no confidence
+    plain = transfer.transfer_labels(ref[there], labels[there], query)
+    assert got["second_label"][called].tolist() == plain["label"][called].tolist()
+    assert (got["confidence"].isna() == called).all()
+
+
+def test_reliability_by_hand() -> None:
+    confidence, right = [0.05, 0.95, 0.85, 1.0, np.nan], [False, True, False, False, True]
+    table = reliability(confidence, right)
+    assert table["cells"].tolist() == [1, 1, 2]
+    assert table["low"].tolist() == pytest.approx([0.0, 0.8, 0.9])
+    assert table["accuracy"].tolist() == [0.0, 0.0, 0.5]
+    assert calibration_error(confidence, right) == pytest.approx((0.05 + 0.85 + 2 * 0.475) / 4)
+    assert np.isnan(calibration_error([], []))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        reliability([1.2], [True])
+    with pytest.raises(ValueError, match="one value a cell"):
+        reliability([0.2, 0.1], [True])

@@ -29,7 +29,7 @@ process SCMODAL_EMBED {
 
     stub:
     prefix = task.ext.prefix ?: "${meta.id}.${meta.modality}"
-    def labels = reference ? "printf 'cell\\tlabel\\tconfidence\\tsecond_label\\n' > ${prefix}.labels.tsv" : ''
+    def labels = reference ? "printf 'cell\\tlabel\\tconfidence\\tsecond_label\\tentropy\\n' > ${prefix}.labels.tsv" : ''
     """
     touch ${prefix}.h5ad ${prefix}.embedding.parquet
     ${labels}

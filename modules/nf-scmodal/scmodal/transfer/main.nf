@@ -25,6 +25,6 @@ process SCMODAL_TRANSFER {
     stub:
     prefix = task.ext.prefix ?: "${meta.id}${meta.seed != null ? ".seed_${meta.seed}" : ''}.${meta.from}_to_${meta.to}"
     """
-    printf 'cell\\tlabel\\tconfidence\\tsecond_label\\n' > ${prefix}.labels.tsv
+    printf 'cell\\tlabel\\tconfidence\\tsecond_label\\tentropy\\n' > ${prefix}.labels.tsv
     """
 }
