@@ -5,7 +5,7 @@
 FOLDER holds ``first.h5ad`` and ``second.h5ad`` (counts in ``layers["counts"]``, log-normalised values in ``X``; no cell
 annotation, cells of the second in random order), ``links.tsv``, ``linked.npz`` (`first` and `second`, the scaled values of
 the linked features, one column a link) and, for chromatin, ``peaks.h5ad`` (the second's cells x peaks). The runner writes
-``latents.npz`` (`first`, `second`: cells x dimensions) and ``used.json`` (what it used).
+``latents.npz`` (`first`, `second`: cells x dimensions) and ``used.json`` (what it used, its peak memory).
 """
 
 from __future__ import annotations
@@ -54,7 +54,18 @@ class Task:
         with np.load(self.folder / "linked.npz") as stored:
             return stored["first"], stored["second"]
 
+    @staticmethod
+    def peak_gb() -> float:
+        """Peak memory of this process, GB; that of the process that started it does not count."""
+        status = Path("/proc/self/status")
+        if status.exists():
+            line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+            return int(line.split()[1]) * 1024 / 1e9
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS
+
     def finish(self, first: Any, second: Any, **used: Any) -> None:
         """Write the latents and what was used."""
-        (self.folder / "used.json").write_text(json.dumps(used))
         np.savez(self.folder / "latents.npz", first=np.asarray(first), second=np.asarray(second))
+        (self.folder / "used.json").write_text(json.dumps({"peak_gb": self.peak_gb(), **used}))

@@ -25,4 +25,6 @@ if __name__ == "__main__":
     model = DIAGVI({"first": rna, "second": other}, mapping_df=mapping)
     model.train(accelerator="cpu")
     latents = model.get_latent_representation()
-    task.finish(latents["first"], latents["second"], dimensions=latents["first"].shape[1], epochs=model.trainer.current_epoch)
+    task.finish(
+        latents["first"], latents["second"], dimensions=latents["first"].shape[1], epochs=model.trainer.current_epoch
+    )
