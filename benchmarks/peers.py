@@ -4,14 +4,14 @@
     python benchmarks/peers.py --data ../shared/data                # all of it, many hours on two cores
     python benchmarks/peers.py --only hao_pbmc_cite:glue --seeds 3  # one part
 
-Each peer is installed from PyPI into a virtual environment of its own (`--environments`), never into ours, and run by its
-runner in benchmarks/peers, whose head says with which of its recommended settings. A runner is given prepared data, without
-the annotation of the cells, under new cell names and with the cells of the second data set in random order, so that neither
-labels nor pairing reach a peer; its latents come back, the order is undone, and our metrics are taken. Time and peak memory
-are those of the runner's process, from its start to its end.
+Each peer is installed from PyPI into a virtual environment of its own (`--environments`), never into ours, and run by
+its runner in benchmarks/peers, whose head says with which of its recommended settings. A runner is given prepared
+data, without the annotation of the cells, under new cell names and with the cells of the second data set in random
+order, so that neither labels nor pairing reach a peer; its latents come back, the order is undone, and our metrics
+are taken. Time and peak memory are those of the runner's process, from its start to its end.
 
-What is already in the JSON is not run again unless `--again` is given; a method that fails is noted with its error, and the
-next one is run. `python benchmarks/tables.py` then puts the table into the documentation.
+What is already in the JSON is not run again unless `--again` is given; a method that fails is noted with its error,
+and the next one is run. `python benchmarks/tables.py` then puts the table into the documentation.
 """
 
 from __future__ import annotations

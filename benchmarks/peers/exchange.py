@@ -2,10 +2,11 @@
 
     python run_NAME.py FOLDER SEED THREADS
 
-FOLDER holds ``first.h5ad`` and ``second.h5ad`` (counts in ``layers["counts"]``, log-normalised values in ``X``; no cell
-annotation, cells of the second in random order), ``links.tsv``, ``linked.npz`` (`first` and `second`, the scaled values of
-the linked features, one column a link) and, for chromatin, ``peaks.h5ad`` (the second's cells x peaks). The runner writes
-``latents.npz`` (`first`, `second`: cells x dimensions) and ``used.json`` (what it used, its peak memory).
+FOLDER holds ``first.h5ad`` and ``second.h5ad`` (counts in ``layers["counts"]``, log-normalised values in ``X``; no
+cell annotation, cells of the second in random order), ``links.tsv``, ``linked.npz`` (`first` and `second`, the scaled
+values of the linked features, one column a link) and, for chromatin, ``peaks.h5ad`` (the second's cells x peaks). The
+runner writes ``latents.npz`` (`first`, `second`: cells x dimensions) and ``used.json`` (what it used, its peak
+memory).
 """
 
 from __future__ import annotations

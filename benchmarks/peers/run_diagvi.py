@@ -1,8 +1,8 @@
 """DIAGVI of scvi-tools: our links are its guidance graph; chromatin as gene activity.
 
-Settings: its own throughout: 50 latent dimensions, batches of 256, learning rate 1e-3, at most as many epochs as its rule gives
-(400 up to 20,000 cells), early stopping after 10 epochs without gain. Counts of genes and of gene activity: negative binomial;
-of proteins: mixture of two, which is offered for them.
+Settings: its own throughout: 50 latent dimensions, batches of 256, learning rate 1e-3, at most as many epochs as its
+rule gives (400 up to 20,000 cells), early stopping after 10 epochs without gain. Counts of genes and of gene
+activity: negative binomial; of proteins: mixture of two, which is offered for them.
 """
 
 import pandas as pd

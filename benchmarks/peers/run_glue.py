@@ -1,10 +1,11 @@
 """GLUE: proteins are linked to their genes by our links, peaks to the genes they lie in or before.
 
-Settings: of the authors' tutorial (docs/preprocessing.ipynb, docs/training.ipynb): the 2,000 most variable genes (here with the
-linked ones), negative binomial counts, 100 principal components of scaled genes and 100 of LSI as the encoders' input; peaks
-within the gene or 2,000 bp before it, only those of the genes that are used. Proteins: normal, after the centred log ratio,
-which the contributor of GLUE's part for CITE-seq found better than the mixture of negative binomials (GLUE, pull request 114).
-Epochs, burn-in, patience and learning rate: GLUE's own, early stopping included.
+Settings: of the authors' tutorial (docs/preprocessing.ipynb, docs/training.ipynb): the 2,000 most variable genes
+(here with the linked ones), negative binomial counts, 100 principal components of scaled genes and 100 of LSI as the
+encoders' input; peaks within the gene or 2,000 bp before it, only those of the genes that are used. Proteins: normal,
+after the centred log ratio, which the contributor of GLUE's part for CITE-seq found better than the mixture of
+negative binomials (GLUE, pull request 114). Epochs, burn-in, patience and learning rate: GLUE's own, early stopping
+included.
 """
 
 import networkx as nx

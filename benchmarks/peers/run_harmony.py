@@ -1,7 +1,7 @@
 """Harmony on the principal components of the linked features, the data set being the batch.
 
-Settings: harmonypy's own (theta 2, sigma 0.1, at most 10 rounds, 4 of k-means in each), on 30 components, or one less than
-there are links.
+Settings: harmonypy's own (theta 2, sigma 0.1, at most 10 rounds, 4 of k-means in each), on 30 components, or one less
+than there are links.
 """
 
 import harmonypy

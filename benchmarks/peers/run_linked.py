@@ -1,4 +1,4 @@
-"""Linked features alone: their scaled values as they are, rows of unit length, so that distance is that of the cosine."""
+"""Linked features alone: their scaled values, rows of unit length, so that distances are those of the cosine."""
 
 import numpy as np
 from exchange import Task

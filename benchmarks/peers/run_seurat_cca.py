@@ -1,7 +1,7 @@
 """Canonical correlation of Seurat (RunCCA, then L2Dim) on the linked features.
 
-Settings: those of Seurat's FindIntegrationAnchors, 30 dimensions (or one less than there are links), every feature scaled,
-rows of unit length. The package is a translation of RunCCA; it has no anchors and no IntegrateData.
+Settings: those of Seurat's FindIntegrationAnchors, 30 dimensions (or one less than there are links), every feature
+scaled, rows of unit length. The package is a translation of RunCCA; it has no anchors and no IntegrateData.
 """
 
 from cca_py import l2_normalize, run_cca

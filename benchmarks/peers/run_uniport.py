@@ -1,8 +1,9 @@
-"""uniPort, horizontal mode: the linked features are its common features, the 2,000 most variable of each its specific ones.
+"""uniPort, horizontal mode: the linked features are its common features, the 2,000 most variable of each its specific
+ones.
 
-Settings: of the authors' tutorials (docs/source/examples/PBMC/pbmc_integration.ipynb): counts per cell, log1p, largest value
-of each feature 1 in each data set, RNA last (the reference), lambda_s 1; all else by default: batches of 256, learning rate
-2e-4, at most 30,000 iterations, early stopping after 30 epochs without gain.
+Settings: of the authors' tutorials (docs/source/examples/PBMC/pbmc_integration.ipynb): counts per cell, log1p,
+largest value of each feature 1 in each data set, RNA last (the reference), lambda_s 1; all else by default: batches
+of 256, learning rate 2e-4, at most 30,000 iterations, early stopping after 30 epochs without gain.
 """
 
 import anndata
