@@ -135,12 +135,13 @@ def environment(name: str, folder: Path, python: str | None = None) -> Path:
     shutil.rmtree(home, ignore_errors=True)
     home.parent.mkdir(parents=True, exist_ok=True)
     interpreter = home / "bin" / "python"
-    uv = Path(sys.executable).parent / "uv"
+    make, uv = [str(base), "-m", "venv", str(home)], Path(sys.executable).parent / "uv"
     if uv.exists():
+        make.append("--without-pip")
         install = [str(uv), "pip", "install", "--quiet", "--python", str(interpreter)]
     else:
         install = [str(interpreter), "-m", "pip", "install", "--quiet"]
-    for command in ([str(base), "-m", "venv", str(home)], [*install, *method.requirements]):
+    for command in (make, [*install, *method.requirements]):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise PeerError(f"its environment could not be made: {last_line(done.stderr)}")
