@@ -333,7 +333,7 @@ def measure(
         **scores(prepared, [first, second], seed),
         "seconds": round(seconds, 1),
         "peak_gb": round(used.pop("peak_gb"), 2),
-        "used": used,
+        "used": {**used, "threads": threads},
     }
 
 

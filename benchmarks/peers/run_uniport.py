@@ -58,4 +58,4 @@ if __name__ == "__main__":
     )
     latent = np.asarray(found.obsm["latent"])
     n = other.n_obs
-    task.finish(latent[n:], latent[:n], dimensions=latent.shape[1], iterations=30000)
+    task.finish(latent[n:], latent[:n], dimensions=latent.shape[1], most_iterations=30000)

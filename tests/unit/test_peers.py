@@ -75,7 +75,7 @@ from exchange import Task
 
 task = Task.from_arguments()
 first, second = (task.data(name).layers["counts"].toarray()[:, :1] for name in ("first", "second"))
-task.finish(first, second, links=len(task.links()), threads=task.threads)
+task.finish(first, second, links=len(task.links()))
 """
 
 
