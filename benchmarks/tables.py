@@ -44,6 +44,44 @@ def quality(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+PEERS = {k: QUALITY[k] for k in ("accuracy_rna_to_other", "accuracy_other_to_rna", "foscttm")} | {
+    "seconds": "seconds",
+    "peak_gb": "peak memory, GB",
+}
+"""Columns that compare methods; imputation is not among them, since few of them offer it."""
+
+
+def peers(results: dict[str, Any]) -> str:
+    """Every method on each data set, ours from the JSON of the quality table; a method that failed with its reason."""
+    own = json.loads((HERE / "quality.json").read_text())["settings"]
+    lines = [
+        "| data set | method | seeds | " + " | ".join(PEERS.values()) + " |",
+        "|---|---|---|" + "---|" * len(PEERS),
+    ]
+    names = list(results["methods"])
+    for data_set in dict.fromkeys(key.split(":")[0] for key in results["settings"]):
+        entries = {"scMODAL, `default`": own.get(f"{data_set}:default", {})}
+        entries |= {results["methods"][m]["title"]: results["settings"].get(f"{data_set}:{m}", {}) for m in names}
+        for title, entry in entries.items():
+            if not entry:
+                continue
+            head = [f"`{data_set}`", title, str(len(entry["seeds"]))]
+            if entry["seeds"]:
+                cells = [_mean_and_range(entry["summary"].get(key), 1 if key == "seconds" else 3) for key in PEERS]
+            else:
+                cells = [entry["failures"][0]["error"].replace("|", "/"), *[""] * (len(PEERS) - 1)]
+            lines.append("| " + " | ".join([*head, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _mean_and_range(number: dict[str, float] | None, digits: int) -> str:
+    """Mean (least–greatest), or a dash for what was not measured; one number where they are the same."""
+    if number is None:
+        return "–"
+    mean, low, high = (f"{number[key]:,.{digits}f}" for key in ("mean", "min", "max"))
+    return mean if low == high else f"{mean} ({low}–{high})"
+
+
 def engine(results: dict[str, Any]) -> str:
     """Seconds and memory of a training step, side by side."""
     measured = results["side_by_side"]
@@ -204,6 +242,7 @@ def transfer(results: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality,
+    "peers": peers,
     "engine": engine,
     "topology": topology,
     "time_to_quality": time_to_quality,
