@@ -19,6 +19,7 @@ from scmodal._version import __version__
 from scmodal.batches import Batches
 from scmodal.contracts import InputError, canonical_modality, nearest
 from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
+from scmodal.latents import evened, lengthened
 from scmodal.links import LinkTable, build_links, check_pairs
 from scmodal.presets import Preset, get_preset
 from scmodal.rows import LazyRows, row_chunks
@@ -325,7 +326,7 @@ class ScModal:
     # ---- using -------------------------------------------------------------------------------------------------
 
     def embed(self, adata: AnnData | None = None, modality: str | None = None) -> NDArray[np.float32]:
-        """Latent coordinates.
+        """Latent coordinates (of even length, see :mod:`scmodal.latents`).
 
         Parameters
         ----------
@@ -420,7 +421,8 @@ class ScModal:
         batches = self.batches.get(target)  # an imputed cell is of no batch of the target: of the average one
         shares = None if batches is None else batches.shares
         scaled = np.empty((len(z), len(recipe.columns)), np.float32)
-        self._apply("generators", target, (part for _, part in row_chunks(z, ENCODE_CHUNK)), scaled, shares)
+        chunks = (self._to_networks(part) for _, part in row_chunks(z, ENCODE_CHUNK))
+        self._apply("generators", target, chunks, scaled, shares)
         return Decoded(
             log_normalised=recipe.per_feature(recipe.unscale(scaled)),
             scaled=recipe.per_feature(scaled),
@@ -456,7 +458,7 @@ class ScModal:
         average = None if batches is None else torch.as_tensor(batches.shares, device=device)
         parts = []
         for start in range(0, len(z), ENCODE_CHUNK):
-            part = torch.as_tensor(z[start : start + ENCODE_CHUNK], device=device)
+            part = torch.as_tensor(self._to_networks(z[start : start + ENCODE_CHUNK]), device=device)
             back = latent_cycle(networks.generators[k], networks.encoders[k], part, average)  # type: ignore[arg-type]
             parts.append((back - part).norm(dim=1).cpu().numpy())
         return np.concatenate(parts)
@@ -475,7 +477,7 @@ class ScModal:
         self, chunks: Iterable[NDArray[np.float32]], n: int, modality: str, told: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
         out = np.empty((n, self.preset.n_latent), np.float32)
-        return self._apply("encoders", modality, chunks, out, told)
+        return evened(self._apply("encoders", modality, chunks, out, told), self.preset.evening)
 
     def _apply(
         self,
@@ -503,6 +505,10 @@ class ScModal:
                 out[rows] = network(torch.as_tensor(part, device=device), batch).cpu().numpy()
                 start += len(part)
         return out
+
+    def _to_networks(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Latent coordinates as the networks know them."""
+        return lengthened(z, self.preset.evening)
 
     def _fitted(self) -> Networks:
         if self._networks is None:

@@ -39,6 +39,9 @@ class Preset:
     """Standard deviation of the latents that encoders and generators start at, see :mod:`scmodal.start`; 0 starts from
     random weights."""
 
+    evening: float = 0.0
+    """Latents are given divided by their length to this power, see :func:`scmodal.latents.evened`."""
+
     precision: str = "float32"
     """Of the networks' matrix products, see :data:`PRECISIONS`; weights, sums, losses and updates are float32."""
 
@@ -117,6 +120,7 @@ PRESETS: dict[str, Preset] = {
         matching_rounds=3,
         matching_share=0.6,
         start_scale=0.5,
+        evening=0.5,
         input_dropout=0.5,
         dropout_half_width=30.0,
         weight_anchor=3.0,
@@ -233,7 +237,7 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
         low = _LOWER_BOUNDS.get(key, 0.0)
         if not low <= value < float("inf"):
             problems.append(f"setting {key}={raw!r}: must be at least {low:g} and finite")
-        elif key in {"smoothing", "input_dropout"} and value >= 1:
+        elif key in {"smoothing", "input_dropout", "evening"} and value >= 1:
             problems.append(f"setting {key}={raw!r}: must be below 1")
         elif key == "matching_share" and value > 1:
             problems.append(f"setting {key}={raw!r}: must be at most 1")
