@@ -104,25 +104,41 @@ def prepared(name: str, data: Path) -> list[Any]:
 
 def measure(setting: Setting, seed: int, data: Path, threads: int) -> dict[str, Any]:
     """Train once and evaluate; every number of one seed."""
+    return judged(prepared(setting.data_set, data), None, setting.preset, seed, threads, setting.changes)[0]
+
+
+def judged(
+    adatas: list[Any],
+    links: Any,
+    preset: str,
+    seed: int,
+    threads: int,
+    changes: dict[str, Any] | None = None,
+    n_null: int = 2,
+) -> tuple[dict[str, Any], Any]:
+    """Train once on prepared RNA and another modality, with their own links or the given, and evaluate.
+
+    Returns every number of the seed, and what `scmodal select` says of it against `n_null` random pairings of links.
+    """
     from scmodal.links import build_links
     from scmodal.metrics import evaluate
     from scmodal.model import ScModal
     from scmodal.results import integrated_data
-    from scmodal.select import gather, judge_latents
+    from scmodal.select import choose, gather
 
-    adatas = prepared(setting.data_set, data)
-    other = DATA_SETS[setting.data_set].modality
-    links, _ = build_links(adatas)
+    other = adatas[1].uns["scmodal"]["modality"]
+    links = build_links(adatas)[0] if links is None else links
     started = time.perf_counter()
-    model = ScModal(setting.preset, seed=seed, device="cpu", threads=threads, **setting.changes).fit(adatas, links)
+    model = ScModal(preset, seed=seed, device="cpu", threads=threads, **(changes or {})).fit(adatas, links)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     result = evaluate(integrated_data(model, adatas), paired=True, model=model, seed=seed)
     # what can be said without labels and pairs, to see whether it ranks as the truth does
-    evidence = gather(adatas, links, model.preset.topology, n_null=2)
-    scores = judge_latents(evidence, [model.embed(modality=name) for name in model.modalities])[0]
+    evidence = gather(adatas, links, model.preset.topology, n_null)
+    choice = choose(evidence, [seed], [[model.embed(modality=name) for name in model.modalities]])
+    scores = next(iter(choice.scores[0].values()))
     there, back = f"rna_to_{other}", f"{other}_to_rna"
-    return {
+    row = {
         "seed": seed,
         "n_links": len(links),
         "steps": model.preset.steps,
@@ -142,6 +158,7 @@ def measure(setting: Setting, seed: int, data: Path, threads: int) -> dict[str, 
         "mixing": scores.mixing,
         "score": scores.score,
     }
+    return row, choice
 
 
 def summarise(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -204,4 +221,5 @@ if __name__ == "__main__":
         import os
 
         os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it
         main()

@@ -71,7 +71,7 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def make_step(paths: list[Path], options: argparse.Namespace) -> Callable[[], None]:
-    """A function that does one training step on prepared data sets; smoothing, done before, is left out."""
+    """A function that does one training step on prepared data sets, without the smoothing and matching before."""
     import torch
 
     from scmodal import step, training
@@ -81,7 +81,7 @@ def make_step(paths: list[Path], options: argparse.Namespace) -> Callable[[], No
     from scmodal.presets import get_preset
 
     torch.set_num_threads(options.threads)
-    preset, device = get_preset("default", smoothing=0.0), torch.device("cpu")
+    preset, device = get_preset("default", smoothing=0.0, matching_rounds=0), torch.device("cpu")
     adatas = [read_prepared(path) for path in paths]
     links, _ = build_links(adatas)
     inputs = build_inputs(adatas, links, preset)

@@ -217,4 +217,5 @@ if __name__ == "__main__":
         import os
 
         os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it
         main()

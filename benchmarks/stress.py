@@ -1,0 +1,228 @@
+#!/usr/bin/env python
+"""How preset default bears what goes wrong: fewer links, wrong links, fewer cells, shallow RNA, unequal tissues.
+
+    python benchmarks/stress.py --data ../shared/data                   # all of it, some half hour on two cores
+    python benchmarks/stress.py --only "links cut to 15" --seeds 3      # one case
+
+Every case changes `hao_pbmc_cite` (or, for many cells and the cytometry panel, `cite_pbmc10k`) before it is prepared,
+and goes the way of quality.py from there; verdict and reasons are those of `scmodal select`. What is drawn at random
+is drawn with the seed of the run. Where a population is missing on one side, accuracy is over all cells of the other
+side, so those that lack a counterpart count as wrong. Parts that are already in the JSON are not run again unless
+`--again` is given; `python benchmarks/tables.py` then puts the table into the documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quality import DATA_SETS, judged, summarise
+
+HERE = Path(__file__).resolve().parent
+
+Change = Callable[[list[Any], np.random.Generator], list[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is changed: raw RNA and protein of a data set, or the links between them once they are prepared."""
+
+    title: str
+    cells: Change | None = None
+    links: Callable[[Any, np.random.Generator], Any] | None = None
+    data_set: str = "hao_pbmc_cite"
+    panel: bool = False
+    """Whether the proteins become the channels of a cytometer."""
+
+
+def fewer_links(n: int) -> Callable[[Any, np.random.Generator], Any]:
+    """Keep `n` links, drawn at random."""
+    return lambda frame, rng: frame.iloc[np.sort(rng.choice(len(frame), n, replace=False))]
+
+
+def shuffled_links(share: float) -> Callable[[Any, np.random.Generator], Any]:
+    """Give a share of the links each other's proteins."""
+
+    def change(frame: Any, rng: np.random.Generator) -> Any:
+        changed = frame.copy()
+        rows = rng.choice(len(frame), max(2, round(share * len(frame))), replace=False)
+        column = changed.columns.get_loc("feature_b")
+        # a turn by one place leaves no chosen link as it was
+        changed.iloc[rows, column] = frame.iloc[np.roll(rows, 1), column].to_numpy()
+        return changed
+
+    return change
+
+
+def some_cells(n: int) -> Change:
+    """Keep `n` cells of each side, the same ones, so that all have a partner."""
+
+    def change(sides: list[Any], rng: np.random.Generator) -> list[Any]:
+        names = sides[0].obs_names.intersection(sides[1].obs_names)
+        kept = names[np.sort(rng.choice(len(names), n, replace=False))]
+        return [side[kept].copy() for side in sides]
+
+    return change
+
+
+def without(population: str, side: int) -> Change:
+    """Take a population out of one side."""
+
+    def change(sides: list[Any], rng: np.random.Generator) -> list[Any]:
+        key = DATA_SETS["hao_pbmc_cite"].label_key
+        keep = (sides[side].obs[key].astype(str) != population).to_numpy()
+        return [s[keep].copy() if k == side else s for k, s in enumerate(sides)]
+
+    return change
+
+
+def tenth_of(population: str) -> Change:
+    """Keep every tenth cell of a population in the proteins."""
+
+    def change(sides: list[Any], rng: np.random.Generator) -> list[Any]:
+        key = DATA_SETS["hao_pbmc_cite"].label_key
+        own = (sides[1].obs[key].astype(str) == population).to_numpy()
+        return [sides[0], sides[1][~own | (rng.random(len(own)) < 0.1)].copy()]
+
+    return change
+
+
+def shallow(share: float) -> Change:
+    """Keep each RNA count with this chance."""
+
+    def change(sides: list[Any], rng: np.random.Generator) -> list[Any]:
+        import scipy.sparse as sp
+
+        rna = sides[0].copy()
+        counts = sp.csr_matrix(rna.X)
+        counts.data = rng.binomial(counts.data.astype(np.int64), share).astype(np.float32)
+        counts.eliminate_zeros()
+        rna.X = counts
+        return [rna[np.diff(counts.indptr) > 0].copy(), sides[1]]
+
+    return change
+
+
+def cytometer(sides: list[Any], rng: np.random.Generator) -> list[Any]:
+    """Other cells in each half, and proteins as a mass cytometer would show them: dual counts, no background count.
+
+    Antibody counts are divided by their cell's total and scaled to an ion count of some tens, with multiplicative
+    noise between cells and a Poisson draw. Partners of one half are in the other half by name only, so that no pair
+    is left; one cell in five keeps its partner, for the evaluation.
+    """
+    rna, protein = sides
+    names = rna.obs_names.intersection(protein.obs_names)
+    order = rng.permutation(len(names))
+    fifth = len(names) // 5
+    both, first, second = np.split(order, [fifth, 3 * fifth])
+    protein = protein[names[np.sort(np.concatenate([both, second]))]].copy()
+    counts = protein.X.toarray() if hasattr(protein.X, "toarray") else np.asarray(protein.X)
+    level = counts / np.maximum(counts.sum(1, keepdims=True), 1) * 60 * counts.shape[1] / 3
+    protein.X = rng.poisson(level * rng.lognormal(0, 0.2, level.shape)).astype(np.float32)
+    return [rna[names[np.sort(np.concatenate([both, first]))]].copy(), protein]
+
+
+CASES = [
+    Case("as they are"),
+    *(Case(f"links cut to {n}", links=fewer_links(n)) for n in (50, 30, 15, 8)),
+    Case("a fifth of the links shuffled", links=shuffled_links(0.2)),
+    Case("half of the links shuffled", links=shuffled_links(0.5)),
+    Case("all links shuffled", links=shuffled_links(1.0)),
+    Case("300 cells", cells=some_cells(300)),
+    Case("1,000 cells", cells=some_cells(1000)),
+    Case("5,000 cells", cells=some_cells(5000), data_set="cite_pbmc10k"),
+    Case("RNA counts cut to 10 %", cells=shallow(0.1)),
+    Case("one monocyte in ten kept in the proteins", cells=tenth_of("Mono")),
+    *(Case(f"no {population} in the RNA", cells=without(population, 0)) for population in ("Mono", "B", "NK", "CD8 T")),
+    *(
+        Case(f"no {population} in the proteins", cells=without(population, 1))
+        for population in ("Mono", "B", "NK", "CD8 T")
+    ),
+    Case("proteins as a mass cytometer's panel", cells=cytometer, data_set="cite_pbmc10k", panel=True),
+]
+
+
+def run(case: Case, seed: int, data: Path, threads: int) -> dict[str, Any]:
+    """One case with one seed."""
+    from scmodal import preprocess
+    from scmodal.io import read_modality
+    from scmodal.links import LinkTable, build_links
+
+    found = DATA_SETS[case.data_set]
+    rng = np.random.default_rng(seed)
+    sides = [read_modality(data / path, name) for path, name in ((found.rna, "rna"), (found.other, found.modality))]
+    if case.cells is not None:
+        sides = case.cells(sides, rng)
+    second = preprocess.cytometry if case.panel else preprocess.protein
+    adatas = [preprocess.rna(sides[0], label_key=found.label_key), second(sides[1], label_key=found.label_key)]
+    links, _ = build_links(adatas)
+    if case.links is not None:
+        links = LinkTable(case.links(links.frame, rng))
+    row, choice = judged(adatas, links, "default", seed, threads, n_null=20)
+    return row | {"verdict": choice.verdict, "reasons": choice.reasons}
+
+
+def main() -> None:
+    """Run what is asked for and write the JSON after every seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data sets"
+    )
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="titles of cases")
+    parser.add_argument("--again", action="store_true", help="run cases that are already in the output")
+    parser.add_argument("--output", type=Path, default=HERE / "stress.json")
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        sys.exit(f"{options.data}: no such folder; name the one with the published data sets by --data")
+    unknown = set(options.only or []) - {case.title for case in CASES}
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)} (known: {', '.join(case.title for case in CASES)})")
+
+    from scmodal.io import write_json
+    from scmodal.model import software_versions
+
+    results = json.loads(options.output.read_text()) if options.output.exists() else {"cases": {}}
+    results["machine"] = {"processor": platform.machine(), "threads": options.threads}
+    results["versions"] = software_versions()
+    for case in CASES:
+        if options.only and case.title not in options.only:
+            continue
+        old = results["cases"].get(case.title, {}).get("seeds", [])
+        seeds = [] if options.again else [row for row in old if row["seed"] < options.seeds]
+        for seed in range(options.seeds):
+            if any(row["seed"] == seed for row in seeds):
+                continue
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
+                row = own.submit(run_by_title, case.title, seed, options.data, options.threads).result()
+            print(case.title, {k: v if isinstance(v, (str, list)) else round(v, 3) for k, v in row.items()}, flush=True)
+            seeds.append(row)
+            numbers = [{k: v for k, v in row.items() if k not in {"verdict", "reasons"}} for row in seeds]
+            results["cases"][case.title] = {"data_set": case.data_set, "summary": summarise(numbers), "seeds": seeds}
+            write_json(results, options.output)
+
+
+def run_by_title(title: str, seed: int, data: Path, threads: int) -> dict[str, Any]:
+    """:func:`run`, for a process that cannot be sent a function."""
+    return run(next(case for case in CASES if case.title == title), seed, data, threads)
+
+
+if __name__ == "__main__":
+    # compiled functions of the neighbour searches go where a read-only checkout does not matter
+    with tempfile.TemporaryDirectory() as cache:
+        import os
+
+        os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it
+        main()
