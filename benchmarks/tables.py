@@ -240,6 +240,27 @@ def transfer(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+STRESS = {key: QUALITY[key] for key in ("accuracy_rna_to_other", "accuracy_other_to_rna", "foscttm")} | {
+    "imputation_r_rna_to_other": "r imputed from RNA"
+}
+"""Columns of the stress table."""
+
+
+def stress(results: dict[str, Any]) -> str:
+    """What each change does, mean over seeds, and the verdicts."""
+    lines = [
+        "| case | data set | seeds | links | " + " | ".join(STRESS.values()) + " | verdict |",
+        "|---|---|---|---|" + "---|" * (len(STRESS) + 1),
+    ]
+    for title, entry in results["cases"].items():
+        summary, verdicts = entry["summary"], [row["verdict"] for row in entry["seeds"]]
+        cells = [f"{summary[key]['mean']:.3f}" for key in STRESS]
+        said = ", ".join(sorted(set(verdicts), key=verdicts.count, reverse=True))
+        head = [title, f"`{entry['data_set']}`", str(len(verdicts)), f"{summary['n_links']['mean']:.0f}"]
+        lines.append("| " + " | ".join([*head, *cells, said]) + " |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality,
     "peers": peers,
@@ -249,6 +270,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "peakgene": peakgene,
     "verdict": verdict,
     "transfer": transfer,
+    "stress": stress,
 }
 
 
