@@ -396,11 +396,15 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
     from scmodal.impute import impute_to_file
     from scmodal.io import check_writable, read_prepared
     from scmodal.model import ScModal
+    from scmodal.predictability import cannot_be_imputed
 
     check_writable(output.parent)
     model = ScModal.load(model_path, device=device)
-    shape = impute_to_file(model, source, target, read_prepared(input_path, peaks=False), output)
-    say(f"{output}: {shape[0]} cells x {shape[1]} features")
+    made = impute_to_file(model, source, target, read_prepared(input_path, peaks=False), output)
+    said = cannot_be_imputed(list(made.var_names), made.var["expected_r"].to_numpy(), source, target)
+    if said:
+        say(said)
+    say(f"{output}: {made.n_obs} cells x {made.n_vars} features")
 
 
 @cli.command()

@@ -13,12 +13,13 @@ from scmodal._version import __version__
 from scmodal.contracts import InputError
 from scmodal.io import atomic_path
 from scmodal.model import LATENT_KEY, ScModal
+from scmodal.predictability import Spread
 
 CHUNK = 4096
 """Cells imputed at a time."""
 
 
-def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, path: str | Path) -> tuple[int, int]:
+def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, path: str | Path) -> AnnData:
     """Predict features of `target` for prepared cells of `source` and write them as h5ad.
 
     Parameters
@@ -34,7 +35,7 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
 
     Returns
     -------
-    Number of cells and of features.
+    What was written, without the two matrices.
 
     Raises
     ------
@@ -48,6 +49,7 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
     shape = (adata.n_obs, len(var))
     z = np.empty((adata.n_obs, model.preset.n_latent), np.float32)
     confidence = np.empty(adata.n_obs, np.float32)
+    spread = Spread(len(var))
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         blocks = {"chunks": (min(CHUNK, shape[0]), min(64, shape[1])), "compression": "gzip", "compression_opts": 1}
         x = file.create_dataset("X", shape, np.float32, **blocks)
@@ -58,6 +60,7 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
             start += len(part)
             z[rows] = part
             values = model.decode(part, target)
+            spread.add(values.scaled)
             x[rows], scaled[rows], confidence[rows] = values.log_normalised, values.scaled, values.confidence
         for dataset in (x, scaled):
             dataset.attrs["encoding-type"] = "array"
@@ -66,7 +69,7 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
         obs["confidence"] = confidence
         frame = AnnData(
             obs=obs,
-            var=var,
+            var=var.assign(expected_r=spread.expected_r),
             obsm={LATENT_KEY: z},
             uns={"scmodal": {"modality": target, "from": source, "to": target, "scmodal_version": __version__}},
         )
@@ -77,4 +80,4 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
         file.move("scaled", "layers/scaled")
         file.attrs["encoding-type"] = "anndata"
         file.attrs["encoding-version"] = "0.1.0"
-    return shape
+    return frame

@@ -278,9 +278,10 @@ def evaluate(
         `neighbour_mixing`. Pairs of modalities are ``"rna|protein"``, directions ``"rna_to_protein"``. What needs
         pairs, labels (some of the same name on both sides) or a model is absent without them. `label_transfer` also
         counts the query cells left out for want of a label (`n_unlabelled`), and `imputation` the features left out
-        because the imputed or the measured values are constant (`n_constant`). Where two modalities share more than
-        50,000 cells, `n_queries` says for how many of them FOSCTTM and matching distance were taken (see
-        :func:`query_cells`).
+        because the imputed or the measured values are constant (`n_constant`), and tells the mean correlation that
+        was expected and how far it is from the measured one on average (:mod:`scmodal.predictability`). Where two
+        modalities share more than 50,000 cells, `n_queries` says for how many of them FOSCTTM and matching distance
+        were taken (see :func:`query_cells`).
 
     Raises
     ------
@@ -460,13 +461,18 @@ def _imputation_scores(model: Any, mdata: MuData, source: str, target: str, name
         y = y[:, features.get_indexer(common)]
     r = imputation_pearson(x, y)
     varies = np.isfinite(r)
-    return {
+    scores = {
         "pearson_mean": float(r[varies].mean()) if varies.any() else float("nan"),
         "pearson_median": float(np.median(r[varies])) if varies.any() else float("nan"),
         "n_features": int(varies.sum()),
         "n_constant": int((~varies).sum()),
         "per_feature": {str(f): float(value) for f, value in zip(common[varies], r[varies])},
     }
+    if "expected_r" in imputed.var and varies.any():
+        expected = imputed.var["expected_r"].to_numpy(np.float64)[predicted.get_indexer(common)][varies]
+        scores["expected_mean"] = float(expected.mean())
+        scores["expected_error"] = float(np.abs(expected - r[varies]).mean())
+    return scores
 
 
 def _rows(matrix: Any, rows: np.ndarray) -> np.ndarray:

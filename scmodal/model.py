@@ -21,6 +21,7 @@ from scmodal.contracts import InputError, canonical_modality, nearest
 from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
 from scmodal.latents import evened, lengthened
 from scmodal.links import LinkTable, build_links, check_pairs
+from scmodal.predictability import Spread
 from scmodal.presets import Preset, get_preset
 from scmodal.rows import LazyRows, row_chunks
 
@@ -35,6 +36,9 @@ SCHEMA_VERSION = 1
 LATENT_KEY = "X_scmodal"
 ENCODE_CHUNK = 2048
 N_QUANTILES = 201
+REFERENCE_CELLS = 20_000
+"""Training cells of each modality whose latents a model keeps for imputation."""
+_CELLS = "cells."  # before a modality's name, the key of these among the weights
 
 Data: TypeAlias = MuData | Mapping[str, AnnData] | Sequence[AnnData]
 
@@ -136,6 +140,8 @@ class ScModal:
         One row a training step (columns of :data:`scmodal.step.HISTORY_COLUMNS` after ``step``).
     messages
         What was noticed on the way, as sentences.
+    references
+        Latents of training cells that imputation goes by (at most :data:`REFERENCE_CELLS` of each modality).
 
     Examples
     --------
@@ -163,6 +169,7 @@ class ScModal:
         self.messages: list[str] = []
         self.training: dict[str, Any] = {}
         self.latents: dict[str, NDArray[np.float32]] = {}
+        self.references: dict[str, NDArray[np.float32]] = {}
         self._networks: Networks | None = None
         self._cycle_quantiles: dict[str, dict[str, list[float]]] = {}
 
@@ -311,6 +318,8 @@ class ScModal:
             )
             for item in inputs
         }
+        if self.preset.impute_neighbours > 0:
+            self.references = {name: _some_cells(z) for name, z in self.latents.items()}
         self._learn_cycle_errors(inputs)
 
     def _learn_cycle_errors(self, inputs: Sequence[EngineInput]) -> None:
@@ -390,17 +399,20 @@ class ScModal:
         Returns
         -------
         AnnData, cells of `source` x features of `target`, float32: X in log-normalised units, ``layers["scaled"]`` in
-        the model's scaled units, ``obs["confidence"]`` (see :meth:`confidence`), ``uns["scmodal"]`` with the origin.
+        the model's scaled units, ``obs["confidence"]`` (see :meth:`confidence`), ``var["expected_r"]`` (see
+        :mod:`scmodal.predictability`), ``uns["scmodal"]`` with the origin.
         """
         source, target = self.known_modality(source), self.known_modality(target)
         if source == target:
             raise InputError(f"imputation from {source} to itself: give two different modalities")
         z = self.embed(adata, source)
         values = self.decode(z, target)
+        spread = Spread(values.scaled.shape[1])
+        spread.add(values.scaled)
         result = AnnData(
             X=values.log_normalised,
             obs=adata.obs.copy() if adata is not None else None,
-            var=self.imputed_features(target),
+            var=self.imputed_features(target).assign(expected_r=spread.expected_r),
             layers={"scaled": values.scaled},
             obsm={LATENT_KEY: z},
             uns={"scmodal": {"modality": target, "from": source, "to": target, "scmodal_version": __version__}},
@@ -414,20 +426,44 @@ class ScModal:
         features = pd.Index(recipe.features, dtype=object)
         return pd.DataFrame({"linked": features.isin(list(recipe.linked_features))}, index=features)
 
-    def decode(self, z: NDArray[np.float32], target: str) -> Decoded:
-        """Features of `target` at latent positions `z` (cells x n_latent)."""
+    def decode(self, z: NDArray[np.float32], target: str, *, direct: bool = False) -> Decoded:
+        """Features of `target` at latent positions.
+
+        Parameters
+        ----------
+        z
+            Latents, cells x n_latent.
+        target
+            Modality.
+        direct
+            Decode `z` as it is. Else it is the mean of the preset's ``impute_neighbours`` cells of `target` nearest to
+            `z` that is decoded: what a single cell's noise adds to its place is averaged away, and the generator is
+            asked only about places that it has learnt.
+        """
         target = self.known_modality(target)
+        at = z if direct or self.preset.impute_neighbours == 0 else self._among_cells(z, target)
         recipe = self.recipes[target]
         batches = self.batches.get(target)  # an imputed cell is of no batch of the target: of the average one
         shares = None if batches is None else batches.shares
         scaled = np.empty((len(z), len(recipe.columns)), np.float32)
-        chunks = (self._to_networks(part) for _, part in row_chunks(z, ENCODE_CHUNK))
+        chunks = (self._to_networks(part) for _, part in row_chunks(at, ENCODE_CHUNK))
         self._apply("generators", target, chunks, scaled, shares)
         return Decoded(
             log_normalised=recipe.per_feature(recipe.unscale(scaled)),
             scaled=recipe.per_feature(scaled),
             confidence=self.confidence(z, target),
         )
+
+    def _among_cells(self, z: NDArray[np.float32], target: str) -> NDArray[np.float32]:
+        """Mean of the nearest training cells of `target` (cells x n_latent)."""
+        from scmodal.neighbours import nearest_neighbours
+
+        cells = self.references[target]
+        out = np.empty_like(z, dtype=np.float32)
+        for rows, part in row_chunks(z, ENCODE_CHUNK):
+            nearest, _ = nearest_neighbours(cells, part, self.preset.impute_neighbours)
+            out[rows] = cells[nearest].mean(1)
+        return out
 
     def confidence(self, z: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         """How much at home latent cells are in `target`, from 0 to 1.
@@ -531,6 +567,7 @@ class ScModal:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` and ``model.json`` into `folder`; no pickle."""
+        import torch
         from safetensors.torch import save
 
         from scmodal.io import atomic_path, write_json
@@ -538,6 +575,7 @@ class ScModal:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.contiguous().cpu() for name, value in self._fitted().state_dict().items()}
+        weights |= {_CELLS + name: torch.from_numpy(z) for name, z in self.references.items()}
         with atomic_path(folder / "weights.safetensors") as temporary:
             temporary.write_bytes(save(weights))  # unlike save_file, it fails on a full disk with an OSError
         description = {
@@ -593,11 +631,21 @@ class ScModal:
         widths = [len(model.recipes[name].columns) for name in model.modalities]
         networks = Networks(widths, model.preset, n_batches=model._n_batches())
         try:
-            networks.load_state_dict(load_file(folder / "weights.safetensors"))
-        except (SafetensorError, RuntimeError) as error:
+            weights = load_file(folder / "weights.safetensors")
+            if model.preset.impute_neighbours > 0:
+                model.references = {name: weights.pop(_CELLS + name).numpy() for name in model.modalities}
+            networks.load_state_dict(weights)
+        except (SafetensorError, RuntimeError, KeyError) as error:
             raise InputError(f"{folder}/weights.safetensors: damaged or of another model ({error})") from error
         model._networks = networks.requires_grad_(False).to(pick_device(device))
         return model
+
+
+def _some_cells(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At most :data:`REFERENCE_CELLS` rows, drawn at random."""
+    if len(z) <= REFERENCE_CELLS:
+        return z
+    return z[np.sort(np.random.default_rng(0).choice(len(z), REFERENCE_CELLS, replace=False))]
 
 
 def _device_name(device: torch.device) -> str:

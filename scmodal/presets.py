@@ -42,6 +42,10 @@ class Preset:
     evening: float = 0.0
     """Latents are given divided by their length to this power, see :func:`scmodal.latents.evened`."""
 
+    impute_neighbours: int = 0
+    """Cells of the target whose mean place is decoded in imputation, see :meth:`scmodal.model.ScModal.decode`; 0
+    decodes the cell's own place."""
+
     precision: str = "float32"
     """Of the networks' matrix products, see :data:`PRECISIONS`; weights, sums, losses and updates are float32."""
 
@@ -121,6 +125,7 @@ PRESETS: dict[str, Preset] = {
         matching_share=0.6,
         start_scale=0.5,
         evening=0.5,
+        impute_neighbours=30,
         input_dropout=0.5,
         dropout_half_width=30.0,
         weight_anchor=3.0,

@@ -38,6 +38,7 @@ def imputed_expression(
     columns = model.imputed_features(target).index.get_indexer(pd.Index(genes))
     total = np.zeros((len(columns), units.shape[0]), np.float64)
     for cells, own in cell_chunks(units):
-        values = model.decode(z[cells], target).log_normalised
+        # units average over cells already, and leave-the-locus-out must differ in the locus alone
+        values = model.decode(z[cells], target, direct=True).log_normalised
         total += np.asarray(own @ values)[:, columns].T
     return (total / np.asarray(units.sum(axis=1)).ravel()).astype(np.float32)

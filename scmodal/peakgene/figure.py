@@ -127,7 +127,7 @@ def _expression(
         some = cells
         if len(cells) > MAX_CELLS:
             some = np.sort(np.random.default_rng(0).choice(cells, MAX_CELLS, replace=False))
-        values = data.model.decode(data.z[some], "rna").log_normalised[:, columns]
+        values = data.model.decode(data.z[some], "rna", direct=True).log_normalised[:, columns]
         out[name] = dict(zip(genes, values.T))
     return out
 

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from scmodal.plots import MODALITY_TITLES, NO_LABEL, NO_LABEL_COLOUR, ends, label_colours, pearson, stratified_sample
+from scmodal.predictability import cannot_be_imputed
 from scmodal.report.page import (
     Figure,
     Section,
@@ -22,7 +23,7 @@ from scmodal.report.page import (
     scatter,
     table,
 )
-from scmodal.report.reading import Direction, ReportData, read_cells, read_features, read_part
+from scmodal.report.reading import Direction, ReportData, read_cells, read_expected, read_features, read_part
 from scmodal.report.svg import histogram, ranked
 
 MAX_FEATURES = 240
@@ -31,6 +32,8 @@ MAX_CELLS = 600
 """Cells in each scatter plot."""
 MAX_HISTOGRAM_CELLS = 5_000
 MAX_ROWS = 1_500
+MAX_POINTS = 600
+"""Points in the picture of all features."""
 NAMED = 4
 """Best and worst features drawn side by side."""
 
@@ -75,6 +78,7 @@ def _per_feature(data: ReportData, direction: Direction) -> dict[str, float]:
 
 def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
     modality, file = data.modality(direction[1]), data.imputed[direction]
+    expected = read_expected(file)
     partner = pd.Index(read_cells(file)).get_indexer(pd.Index(modality.cells))
     rows = np.flatnonzero(partner >= 0)
     name = direction_title(*direction)
@@ -123,20 +127,8 @@ def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
     )
     target = MODALITY_TITLES.get(direction[1], direction[1])
 
-    thin = ranking
-    if len(ranking) > 600:
-        thin = [ranking[i] for i in np.unique(np.linspace(0, len(ranking) - 1, 600).round().astype(int))]
     values = np.array([r[f] for f in ranking])
-    overview = ranked(
-        thin, [r[f] for f in thin], y_label="Pearson r", describe=f"Correlation of imputed and measured {target} values"
-    )
-    listing = Markup(
-        '<details class="listing"><summary>{}</summary>'
-        '<input type="search" placeholder="find a feature" aria-label="find a feature">{}</details>'
-    ).format(
-        f"All features ({len(ranking):,})" if len(ranking) <= MAX_ROWS else f"The best {MAX_ROWS:,} features",
-        table(["feature", "r"], [(f, f"{r[f]:.3f}") for f in ranking[:MAX_ROWS]], numeric=[1], kind="searchable"),
-    )
+    overview = _ranked_features(ranking, {"r": r, "expected r": expected}, "Pearson r")
     best, worst = ends(chosen, NAMED)
     grid = multiples((_named(f, r[f]), _panel(source, chosen.index(f), f), "") for f in [*best, *worst])
     other = next((i for i, f in enumerate(chosen) if f not in {*best, *worst}), 0)
@@ -150,10 +142,10 @@ def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
     legend = plain_legend(colours) if labels is not None else ""
     figures = [
         Figure(
-            Markup('<div class="overflow">{}</div>').format(overview) + listing,
+            overview,
             f"Correlation of imputed and measured values, {name}",
             f"{len(ranking):,} features, mean r {values.mean():.2f}, median {np.median(values):.2f}; "
-            f"{int((values > 0.5).sum()):,} above 0.5.",
+            f"{int((values > 0.5).sum()):,} above 0.5. {_expected_said(expected, r)}".strip(),
             "markers of cell types lie well above zero.",
             "most features lie around zero; those that hardly vary in these cells always do.",
         ),
@@ -167,7 +159,42 @@ def _paired(data: ReportData, direction: Direction) -> tuple[list[Figure], str]:
             "a flat or shapeless cloud, or islands of one label in the wrong place.",
         ),
     ]
-    return figures, ""
+    return figures, _not_imputed(expected, direction)
+
+
+def _ranked_features(ranking: list[str], columns: dict[str, dict[str, float]], y_label: str) -> Markup:
+    """The first column's values from the best to the worst as a picture, and a table to look features up in."""
+    thin = ranking
+    if len(ranking) > MAX_POINTS:
+        thin = [ranking[i] for i in np.unique(np.linspace(0, len(ranking) - 1, MAX_POINTS).round().astype(int))]
+    first = next(iter(columns.values()))
+    overview = ranked(thin, [first[f] for f in thin], y_label=y_label, describe=f"{y_label} of every feature")
+    rows = [(f, *(f"{own[f]:.3f}" if f in own else "" for own in columns.values())) for f in ranking[:MAX_ROWS]]
+    listing = Markup(
+        '<details class="listing"><summary>{}</summary>'
+        '<input type="search" placeholder="find a feature" aria-label="find a feature">{}</details>'
+    ).format(
+        f"All features ({len(ranking):,})" if len(ranking) <= MAX_ROWS else f"The best {MAX_ROWS:,} features",
+        table(["feature", *columns], rows, numeric=list(range(1, 1 + len(columns))), kind="searchable"),
+    )
+    return Markup('<div class="overflow">{}</div>').format(overview) + listing
+
+
+def _expected_said(expected: dict[str, float], r: dict[str, float]) -> str:
+    """How well the correlations were foretold."""
+    away = [abs(expected[f] - r[f]) for f in r if f in expected]
+    if not away:
+        return ""
+    return (
+        "The correlation to expect was told from the imputed values alone, by their spread; it is off by "
+        f"{np.mean(away):.2f} on average."
+    )
+
+
+def _not_imputed(expected: dict[str, float], direction: Direction) -> str:
+    """Which features cannot be imputed."""
+    source, target = (MODALITY_TITLES.get(name, name) for name in direction)
+    return cannot_be_imputed(list(expected), np.array(list(expected.values())), source, target)
 
 
 def _named(feature: str, r: float) -> str:
@@ -228,7 +255,22 @@ def _unpaired(data: ReportData, direction: Direction) -> tuple[list[Figure], str
         "the same peaks in the same places; a sharp measured peak at zero is counts never caught and need not be met.",
         "one narrow heap where the measured values have two.",
     )
-    return [figure], ""
+    expected = read_expected(file)
+    figures = [figure] if not expected else [_expected_figure(expected, name), figure]
+    return figures, _not_imputed(expected, direction)
+
+
+def _expected_figure(expected: dict[str, float], name: str) -> Figure:
+    """How well each feature can be imputed, where nothing is measured to compare with."""
+    values = np.array(list(expected.values()))
+    return Figure(
+        _ranked_features(sorted(expected, key=lambda f: (-expected[f], f)), {"expected r": expected}, "expected r"),
+        f"Expected correlation of imputed with true values, {name}",
+        f"Told from the spread of the imputed values: mean {values.mean():.2f} over {len(values):,} features,"
+        f" {int((values > 0.5).sum()):,} above 0.5. It holds as far as the data sets are matched rightly.",
+        "markers of cell types lie well above zero.",
+        "most features lie around zero: the shared space says nothing about them.",
+    )
 
 
 def _some(n: int) -> np.ndarray:

@@ -310,6 +310,15 @@ def read_features(file: Path) -> np.ndarray:
         return read_elem(store["var"]).index.astype(str).to_numpy()
 
 
+def read_expected(file: Path) -> dict[str, float]:
+    """Expected correlation of every feature of an imputation; empty where its file does not tell."""
+    from anndata.io import read_elem
+
+    with h5py.File(file, "r") as store:
+        var = read_elem(store["var"])
+    return {} if "expected_r" not in var else dict(zip(var.index.astype(str), var["expected_r"].astype(float)))
+
+
 def read_part(file: Path, rows: np.ndarray, features: Sequence[str]) -> np.ndarray:
     """Some cells and features of an imputation, without more of it in memory than needed.
 

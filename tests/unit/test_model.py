@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from scipy.stats import spearmanr
 
 from scmodal import ScModal, build_links, get_preset, metrics, preprocess
 from scmodal.contracts import InputError
@@ -99,15 +100,52 @@ def test_damaged_models_are_told(model, tmp_path: Path):
 
 def test_written_imputation_equals_the_one_in_memory(data, model, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("scmodal.impute.CHUNK", 150)
-    shape = impute_to_file(model, "rna", "adt", data["rna"], tmp_path / "i.h5ad")
+    made = impute_to_file(model, "rna", "adt", data["rna"], tmp_path / "i.h5ad")
     written, expected = anndata.read_h5ad(tmp_path / "i.h5ad"), model.impute("rna", "protein", data["rna"])
-    assert written.shape == shape == expected.shape
+    assert written.shape == made.shape == expected.shape
     np.testing.assert_allclose(written.X, expected.X, atol=1e-5)
     np.testing.assert_allclose(written.layers["scaled"], expected.layers["scaled"], atol=1e-5)
     np.testing.assert_allclose(written.obs["confidence"], expected.obs["confidence"], atol=1e-4)
     assert list(written.var_names) == list(expected.var_names)
+    np.testing.assert_allclose(written.var["expected_r"], expected.var["expected_r"], atol=1e-5)
+    np.testing.assert_allclose(expected.var["expected_r"], expected.layers["scaled"].std(0), atol=1e-4)
     assert list(written.obs["cell_type"]) == list(expected.obs["cell_type"])
     assert written.uns["scmodal"]["to"] == "protein"
+
+
+def test_imputation_goes_by_the_nearest_cells_of_the_target(data, model):
+    z = model.embed(modality="rna")
+    cells = model.embed(modality="protein")
+    nearest = np.linalg.norm(z[:50, None] - cells[None], axis=2).argsort(1)[:, : model.preset.impute_neighbours]
+    expected = model.decode(cells[nearest].mean(1), "protein", direct=True).scaled
+    np.testing.assert_allclose(model.decode(z[:50], "protein").scaled, expected, atol=1e-4)
+    truth, names = model.scaled(data["protein"])
+    assert names == list(model.imputed_features("protein").index)
+    r = {
+        direct: np.nanmean(metrics.imputation_pearson(model.decode(z, "protein", direct=direct).scaled, truth))
+        for direct in (False, True)
+    }
+    assert r[False] > r[True]  # cells are paired in the simulation
+
+
+def test_the_expected_correlation_comes_near_the_true_one(data, model):
+    truth, _ = model.scaled(data["protein"])
+    imputed = model.impute("rna", "protein")
+    r = metrics.imputation_pearson(imputed.layers["scaled"], truth)
+    expected = imputed.var["expected_r"].to_numpy()
+    assert np.abs(expected - r).mean() < 0.1
+    assert spearmanr(expected, r).statistic > 0.8
+
+
+def test_a_model_without_its_reference_cells_is_damaged(model, tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    path = model.save(tmp_path / "model") / "weights.safetensors"
+    weights = load_file(path)
+    del weights["cells.rna"]
+    save_file(weights, path)
+    with pytest.raises(InputError, match="damaged"):
+        ScModal.load(path.parent)
 
 
 def test_a_failed_imputation_leaves_no_file(data, model, tmp_path: Path):
