@@ -158,7 +158,50 @@ def judged(
         "mixing": scores.mixing,
         "score": scores.score,
     }
+    for way, (source, target) in (("rna_to_other", adatas), ("other_to_rna", adatas[::-1])):
+        row |= {f"{name}_{way}": value for name, value in estimators(model, source, target, links).items()}
     return row, choice
+
+
+def estimators(model: Any, source: Any, target: Any, links: Any) -> dict[str, float]:
+    """Mean correlation with measured values of several ways to impute `target` in paired cells of `source`.
+
+    `r_direct`: the generator at the cell's own place; `r_neighbours`: mean of the measured values of the cells of
+    `target` that the model's own way decodes the mean place of; `r_half`: half of both; `r_linked`: the model's own
+    way, linked features alone; `r_partner`: of these the linked feature that was measured in `source`. `expected_error`
+    and `expected_rank` (Spearman) are of the expected against the measured correlation of every feature.
+    """
+    from scipy.stats import spearmanr
+
+    from scmodal.metrics import imputation_pearson
+    from scmodal.neighbours import nearest_neighbours
+
+    names = [adata.uns["scmodal"]["modality"] for adata in (source, target)]
+    z = {name: model.embed(modality=name) for name in names}
+    partner = target.obs_names.get_indexer(source.obs_names)
+    rows = np.flatnonzero(partner >= 0)
+    (own, own_features), (measured, features) = model.scaled(source), model.scaled(target)
+    truth = measured[partner[rows]]
+    imputed = model.impute(*names)
+    here = z[names[0]][rows]
+    direct = model.decode(here, names[1], direct=True).scaled
+    nearest, _ = nearest_neighbours(z[names[1]], here, model.preset.impute_neighbours or 30)
+    neighbours = np.stack([measured[some].mean(0) for some in nearest])
+    table = links.between(*names)
+    i = np.array([features.index(name) for name in table["feature_b"]])
+    j = np.array([own_features.index(name) for name in table["feature_a"]])
+    r = imputation_pearson(imputed.layers["scaled"][rows], truth)
+    varies = np.isfinite(r)
+    expected = imputed.var["expected_r"].to_numpy()
+    return {
+        "r_direct": float(np.nanmean(imputation_pearson(direct, truth))),
+        "r_neighbours": float(np.nanmean(imputation_pearson(neighbours, truth))),
+        "r_half": float(np.nanmean(imputation_pearson((direct + neighbours) / 2, truth))),
+        "r_linked": float(np.nanmean(r[i])),
+        "r_partner": float(np.nanmean(imputation_pearson(own[rows][:, j], truth[:, i]))),
+        "expected_error": float(np.abs(expected - r)[varies].mean()),
+        "expected_rank": float(spearmanr(expected[varies], r[varies]).statistic),
+    }
 
 
 def summarise(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

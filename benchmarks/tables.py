@@ -44,6 +44,34 @@ def quality(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+ESTIMATORS = {
+    "imputation_r": "mean place of 30 cells of the target, decoded (`default`)",
+    "r_direct": "the cell's own place, decoded (`paper`)",
+    "r_neighbours": "mean of 30 cells of the target, measured",
+    "r_half": "half of these two",
+    "r_linked": "`default`, linked features alone",
+    "r_partner": "the linked feature itself, as measured in the other modality",
+    "expected_error": "expected correlation is off by",
+    "expected_rank": "Spearman of expected with measured correlation",
+}
+"""Rows of the table of imputation."""
+
+
+def imputation(results: dict[str, Any]) -> str:
+    """Ways to impute, side by side, and how well the correlation of each feature is foretold."""
+    columns = {
+        f"`{name.split(':')[0]}` {title}": (entry["summary"], way)
+        for name, entry in sorted(results["settings"].items())
+        if name.endswith(":default")
+        for way, title in (("rna_to_other", "from RNA"), ("other_to_rna", "to RNA"))
+    }
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for key, title in ESTIMATORS.items():
+        cells = [f"{summary[f'{key}_{way}']['mean']:.3f}" for summary, way in columns.values()]
+        lines.append("| " + " | ".join([title, *cells]) + " |")
+    return "\n".join(lines)
+
+
 PEERS = {k: QUALITY[k] for k in ("accuracy_rna_to_other", "accuracy_other_to_rna", "foscttm")} | {
     "seconds": "seconds",
     "peak_gb": "peak memory, GB",
@@ -271,13 +299,16 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "verdict": verdict,
     "transfer": transfer,
     "stress": stress,
+    "imputation": imputation,
 }
+SOURCES = {"imputation": "quality"}
+"""JSON of a table that does not bear its name."""
 
 
 def filled(text: str) -> str:
     """`text` with every table made anew from its JSON."""
     for name, make in TABLES.items():
-        table = make(json.loads((HERE / f"{name}.json").read_text()))
+        table = make(json.loads((HERE / f"{SOURCES.get(name, name)}.json").read_text()))
         block = f"<!-- begin {name} -->\n{table}\n<!-- end {name} -->"
         text = re.sub(
             f"<!-- begin {name} -->.*?<!-- end {name} -->", lambda _, block=block: block, text, flags=re.DOTALL
