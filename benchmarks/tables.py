@@ -44,6 +44,12 @@ def quality(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def headline(results: dict[str, Any]) -> str:
+    """The presets alone, without the variants of one part."""
+    kept = {name: entry for name, entry in results["settings"].items() if "-" not in name.split(":")[1]}
+    return quality({"settings": kept})
+
+
 ESTIMATORS = {
     "imputation_r": "mean place of 30 cells of the target, decoded (`default`)",
     "r_direct": "the cell's own place, decoded (`paper`)",
@@ -69,6 +75,28 @@ def imputation(results: dict[str, Any]) -> str:
     for key, title in ESTIMATORS.items():
         cells = [f"{summary[f'{key}_{way}']['mean']:.3f}" for summary, way in columns.values()]
         lines.append("| " + " | ".join([title, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def selection(results: dict[str, Any]) -> str:
+    """Whether the score without labels and pairs chooses the best seed, and ranks the settings as FOSCTTM does."""
+    from scipy.stats import spearmanr
+
+    lines = [
+        "| data set | seeds | FOSCTTM of the chosen seed | of the best | of the worst | settings | rank correlation |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    settings = results["settings"]
+    for data_set in sorted({name.split(":")[0] for name in settings}):
+        seeds = settings[f"{data_set}:default"]["seeds"]
+        chosen = max(seeds, key=lambda row: row["score"])["foscttm"]
+        values = [row["foscttm"] for row in seeds]
+        rows = [e["summary"] for name, e in settings.items() if name.startswith(f"{data_set}:")]
+        rows = [row for row in rows if "score" in row]
+        rank = spearmanr([row["score"]["mean"] for row in rows], [-row["foscttm"]["mean"] for row in rows]).statistic
+        numbers = [f"{value:.4f}" for value in (chosen, min(values), max(values))]
+        cells = [f"`{data_set}`", str(len(seeds)), *numbers, str(len(rows)), f"{rank:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -300,8 +328,10 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "transfer": transfer,
     "stress": stress,
     "imputation": imputation,
+    "selection": selection,
+    "headline": headline,
 }
-SOURCES = {"imputation": "quality"}
+SOURCES = dict.fromkeys(("imputation", "selection", "headline"), "quality")
 """JSON of a table that does not bear its name."""
 
 
