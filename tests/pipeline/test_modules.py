@@ -8,10 +8,13 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
+import yaml
 
 from .conftest import REPO, TESTDATA, Run, nextflow
 
 pytestmark = pytest.mark.pipeline
+
+MODULES = sorted(path.parent for path in REPO.glob("modules/nf-scmodal/scmodal/*/main.nf"))
 
 LABEL_KEY = "donor's cell type"
 """A column name that a shell would take apart."""
@@ -108,7 +111,7 @@ SAID = {
 
 
 def test_bad_input_ends_every_module_with_status_2(real_run: Run, tmp_path: Path) -> None:
-    """The bad inputs of the .nf.test files, all in one run; the errors are ignored so that every module has its turn."""
+    """The bad inputs of the .nf.test files in one run; errors are ignored so that every module has its turn."""
     (tmp_path / "ignore.config").write_text("process.errorStrategy = 'ignore'\n")
     script = BAD_INPUT.replace("TESTDATA", str(TESTDATA)).replace("RESULT", str(real_run.folder / "out" / "pbmc"))
     run = run_workflow(tmp_path, script, "-c", "ignore.config", "-with-trace", "trace.txt")
@@ -130,7 +133,7 @@ def test_bad_input_ends_every_module_with_status_2(real_run: Run, tmp_path: Path
 def test_the_example_in_the_documentation(tmp_path: Path) -> None:
     """The workflow that docs/usage.md shows for other pipelines, as it stands there."""
     section = (REPO / "docs" / "usage.md").read_text().split("## Modules in other pipelines")[1]
-    includes, calls = re.search(r"```groovy\n(.*?)\n\n(.*?)```", section, re.DOTALL).groups()
+    ((includes, calls),) = re.findall(r"```groovy\n(.*?)\n\n(.*?)```", section, re.DOTALL)
     for name in ("rna.h5ad", "adt.h5ad"):
         (tmp_path / name).symlink_to(TESTDATA / name)
     script = f"{includes}\nworkflow {{\n{calls}\n}}\n".replace("'../", f"'{REPO}/")
@@ -140,10 +143,36 @@ def test_the_example_in_the_documentation(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "pbmc.seed_0.rna_to_protein.labels.tsv").is_file()
 
 
+def names(channel: dict | list[dict]) -> list[str]:
+    """Names of a channel's elements in a meta.yml: a mapping for one alone, a list of them for a tuple."""
+    return [name for element in (channel if isinstance(channel, list) else [channel]) for name in element]
+
+
+def declared(text: str, block: str, until: str) -> list[str]:
+    """The lines of a main.nf that declare channels, without their comments."""
+    lines = text.split(f"    {block}:\n")[1].split(f"    {until}:\n")[0].splitlines()
+    return [line.split(" // ")[0] for line in lines if re.match(r"    (tuple|path|val)\b", line)]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_meta_yml_tells_every_channel(module: Path) -> None:
+    """What `nf-core modules lint` compares, which is not installed where these tests run."""
+    text = (module / "main.nf").read_text()
+    told = yaml.safe_load((module / "meta.yml").read_text())
+    inputs = [re.findall(r"(?:val|path)[( ](\w+)", line) for line in declared(text, "input", "output")]
+    assert [names(channel) for channel in told["input"]] == inputs
+    outputs = {}
+    for line in declared(text, "output", "script"):
+        elements = re.findall(r"""(?:val|path|eval)\((\w+|"[^"]*"|'[^']*')""", line)
+        outputs[re.findall(r"emit: (\w+)", line)[0]] = [
+            re.sub("^[\"'](.*)[\"']$", r"\1", element) for element in elements
+        ]
+    assert {name: names(items[0]) for name, items in told["output"].items()} == outputs
+
+
 def test_every_module_has_its_parts() -> None:
-    modules = sorted(path.parent for path in REPO.glob("modules/nf-scmodal/scmodal/*/main.nf"))
-    assert len(modules) == 11
-    for module in modules:
+    assert len(MODULES) == 11
+    for module in MODULES:
         for part in ("meta.yml", "environment.yml", "tests/main.nf.test"):
             assert (module / part).is_file(), module / part
         text = (module / "main.nf").read_text()
