@@ -98,13 +98,13 @@ workflow {
 SAID = {
     "VALIDATE": "adt.h5ad: not found",
     "PREPROCESS": "celltype",
-    "LINK": "two or more",
-    "INTEGRATE": "two or more",
+    "LINK": "at least two modalities",
+    "INTEGRATE": "at least two modalities",
     "EMBED": "the model has no atac data",
     "IMPUTE": "atac",
     "TRANSFER": "celltype",
     "EVALUATE": "integrated.h5mu",
-    "SELECT": "integrated.h5mu",
+    "SELECT": "at least two modalities",
     "REPORT": "integrated.h5mu",
 }
 """What each step names in its error; PEAKGENE's is in test_peakgene.py."""
