@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -68,13 +69,17 @@ def kill(engine: str, task: Path) -> None:
         (name,) = (name for name in names.stdout.split() if working_folder(name) == str(task))
         subprocess.run(["podman", "kill", "--signal", "KILL", name], check=True, capture_output=True)
         return
+    killed = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            inside = b"scmodal.cli\0integrate" in (process / "cmdline").read_bytes()
-            if inside and f"{task.name}" in os.readlink(process / "cwd"):
+            # the checkout's launcher starts `python -m scmodal.cli`, the image's own one `python …/scmodal`
+            inside = re.search(rb"scmodal(\.cli)?\0integrate\0", (process / "cmdline").read_bytes())
+            if inside and task.name in os.readlink(process / "cwd"):
                 os.kill(int(process.name), 9)
+                killed += 1
         except OSError:  # it has ended in the meantime
             continue
+    assert killed, f"no training runs in {task}"
 
 
 @pytest.mark.parametrize(("engine", "image"), ENGINES)

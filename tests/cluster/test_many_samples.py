@@ -24,7 +24,9 @@ pytestmark = [
 ]
 
 
-def test_many_samples_and_seeds(tmp_path: Path) -> None:
+def test_many_samples_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # what one report's figures compile the others take from there: half of a small report's time (docs/usage.md)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
     rows = ["sample,modality,path,label_key"]
     for i in range(N_SAMPLES):
         mdata = simulate(n_cells=100 + i, n_genes=80, n_proteins=20, n_cell_types=3, seed=i)  # sizes tell them apart

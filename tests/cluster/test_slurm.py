@@ -103,7 +103,9 @@ def test_a_cancelled_job_goes_on_in_the_retry(folder: Path, start, options):
 
 def test_a_job_out_of_time_is_warned_writes_a_checkpoint_and_goes_on(folder: Path, start):
     """No checkpoint but the one that the warning brings about."""
-    limits = "time = { task.attempt == 1 ? 1.min : 20.min }\nclusterOptions = '--signal=B:USR2@15'"
+    # on a busy machine half a minute may pass before the first step: slower steps and two minutes leave it that time
+    (folder / "bin" / "scmodal").write_text(SCMODAL.replace("time.sleep(0.2)", "time.sleep(0.5)"))
+    limits = "time = { task.attempt == 1 ? 2.min : 20.min }\nclusterOptions = '--signal=B:USR2@15'"
     configure(folder, every=100_000, more=limits)
     run = start(folder, "run", "main.nf")
     log, summary = finished(run, folder)

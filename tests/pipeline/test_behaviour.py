@@ -21,7 +21,9 @@ def fail_at(step: str, status: int, folder: Path) -> tuple[str, ...]:
     return ("-c", "fail.config")
 
 
-@pytest.mark.parametrize(("step", "status"), [("PREPROCESS", 2), ("INTEGRATE", 3), ("EVALUATE", 137), ("REPORT", 1)])
+@pytest.mark.parametrize(
+    ("step", "status"), [("PREPROCESS", 2), ("INTEGRATE", 3), ("EVALUATE", 137), ("SELECT", 3), ("REPORT", 1)]
+)
 def test_resume_after_a_failure(step: str, status: int, tmp_path: Path) -> None:
     failed = pipeline(tmp_path, *STUB, *fail_at(step, status, tmp_path))
     assert failed.code != 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,6 +74,30 @@ def test_a_java_that_is_too_old(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Java 17 or newer is needed by Nextflow" in done.stderr
     assert "version 11" in done.stderr
+
+
+SMALL_DISK = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+"""A shell with mounts of its own, for a file system of a few MB that is gone when it ends."""
+
+
+@pytest.mark.slow
+def test_a_work_folder_without_space_left(tmp_path: Path) -> None:
+    if subprocess.run([*SMALL_DISK, "mount -t tmpfs tmpfs /mnt"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small file system")
+    (tmp_path / "work").mkdir()
+    command = f"mount -t tmpfs -o size=6m tmpfs work && exec '{REPO}/scripts/nextflow.sh' \"$@\""
+    options = ("run", str(REPO), "--outdir", "out", "-profile", "test", "--steps", "5", "--impute", "false")
+    done = subprocess.run(
+        [*SMALL_DISK, command, "sh", *options],
+        cwd=tmp_path,
+        env=os.environ | {"NXF_ANSI_LOG": "false", "NXF_WORK": str(tmp_path / "work")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0, done.stdout
+    # the step that met the end of it, in a sentence, and not tried again
+    assert re.search(r"Stopped\. Error: .*No space left on device\): free space there", done.stdout), done.stdout
+    assert not list((tmp_path / "out").glob("*/integrate/*"))
 
 
 @pytest.mark.slow

@@ -98,4 +98,7 @@ def test_a_run_can_end_on_the_verdict_once_its_report_is_there(parser: str, tmp_
     assert run.code != 0
     assert "--fail_on doubtful: sample s1 is doubtful" in run.text
     assert "s.2 is" not in run.text
+    # the limit is not a step's: only the report, which lists the parameters, is made anew
+    repeated = {name.split()[0] for name, status in run.trace.items() if status != "CACHED"}
+    assert repeated == {"REPORT"}
     assert {"report/s1.html", "report/s.2.html", "s1/select/selection.json"} <= run.published()

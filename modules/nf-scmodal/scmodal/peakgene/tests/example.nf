@@ -1,7 +1,10 @@
 // Simulated RNA and chromatin, integrated in a few steps: what PEAKGENE starts from.
 process EXAMPLE {
+    input:
+    val meta
+
     output:
-    tuple val([id: 'cortex', seed: 0, group_key: 'cell_type']), path('rna.h5ad'), path('atac.h5ad'), path('run/integrated.h5mu'), path('run/model'), emit: run
+    tuple val(meta), path('rna.h5ad'), path('atac.h5ad'), path('run/integrated.h5mu'), path('run/model'), emit: run
     path 'raw/genes.bed', emit: genes
 
     script:
