@@ -5,6 +5,7 @@
     python benchmarks/peakgene.py --only snare --seeds 3 --folder DIR    # mouse cortex, pairing hidden from training
     python benchmarks/peakgene.py --only glue --seeds 3 --folder DIR     # the same pairs by GLUE's regulatory scores
     python benchmarks/peakgene.py --only archr       # blood, from a fragments file
+    python benchmarks/peakgene.py --only large       # 100,000 cells x 150,000 peaks: does all stay sparse?
 
 The speed is that of everything after the units' values are there: pairs, correlations, background, p-values, rank
 correlations; on random values, since the work does not depend on them. On real cells (`--data`) the links through the
@@ -26,6 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import peakgene_large as scale
 import peakgene_real as real
 import peers
 
@@ -99,13 +101,16 @@ def speed(n_genes: int, n_peaks: int, n_units: int, window: int) -> dict[str, An
 def main() -> None:
     """Measure what is asked for and keep the other parts of the file as they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["speed", "snare", "glue", "archr"])
+    parser.add_argument("--only", choices=["speed", "snare", "glue", "archr", "large"])
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="the published data")
     parser.add_argument("--folder", type=Path, help="where runs on real cells are kept and gone on with")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--genes", type=int, default=20_000)
     parser.add_argument("--peaks", type=int, default=100_000)
     parser.add_argument("--units", type=int, default=500)
+    parser.add_argument("--large-cells", type=int, default=100_000)
+    parser.add_argument("--large-peaks", type=int, default=150_000)
+    parser.add_argument("--large-counts", type=int, default=2500, help="counts of a cell")
     parser.add_argument("--window", type=int, default=500_000)
     parser.add_argument("--integrate", default="", help="options of `scmodal integrate`, in one string")
     parser.add_argument(
@@ -120,7 +125,7 @@ def main() -> None:
     def asked(part: str) -> bool:
         return given.only in (None, part)
 
-    if given.only != "speed" and not given.data.is_dir():
+    if given.only not in ("speed", "large") and not given.data.is_dir():
         sys.exit(f"{given.data}: no such folder; name the one with the published data sets by --data")
     with tempfile.TemporaryDirectory() as place:
         folder = given.folder or Path(place)
@@ -135,6 +140,9 @@ def main() -> None:
                 own = folder / f"snare_{seed}"
                 rows.append(real.snare(seed, given.data, own, given.integrate.split(), folder / "glue"))
                 keep(given.output, "snare_cortex", rows)
+        if asked("large"):
+            found = scale.large(folder / "large", given.large_cells, given.large_peaks, given.large_counts)
+            keep(given.output, "large", {"machine": machine(), **found})
         if asked("archr"):
             keep(given.output, "archr_pbmc_tiny", real.archr(given.data, folder / "archr", given.integrate.split()))
 
