@@ -25,16 +25,6 @@ import pandas as pd
 HERE = Path(__file__).resolve().parent
 TOP = 1000
 
-TITLES = {
-    "ours_z": "imputed expression, by z",
-    "ours_r": "imputed expression, by r",
-    "ours_r_locus_out": "imputed expression with the locus hidden, by r",
-    "gene_activity": "gene activity in place of expression",
-    "distance": "distance",
-    "glue": "GLUE, regulatory score",
-}
-"""Ways to rank pairs, and what they are called in the tables."""
-
 
 def command(*arguments: object) -> float:
     """Run a command of the command line to its end; its seconds."""
