@@ -74,9 +74,6 @@ def snare(seed: int, data: Path, folder: Path, options: list[str], glued: Path) 
 
 def _run(seed: int, source: Path, genes: Path, folder: Path, options: list[str]) -> dict[str, float]:
     """The commands from files to links, and what each took in seconds."""
-    done = folder / "seconds.json"
-    if done.exists():
-        return dict(json.loads(done.read_text()))
     folder.mkdir(parents=True, exist_ok=True)
     rna, atac, run = folder / "rna.h5ad", folder / "atac.h5ad", folder / "run"
     both = ("--input", rna, "--input", atac)
@@ -97,8 +94,12 @@ def _run(seed: int, source: Path, genes: Path, folder: Path, options: list[str])
         ),
     }
     label = ("--label-key", "cell_type")
-    seconds = {name: command(*step, *(label if step[0] == "preprocess" else ())) for name, step in steps.items()}
-    done.write_text(json.dumps(seconds))
+    done = folder / "seconds.json"
+    seconds: dict[str, float] = json.loads(done.read_text()) if done.exists() else {}
+    for name, step in steps.items():
+        if name not in seconds:
+            seconds[name] = command(*step, *(label if step[0] == "preprocess" else ()))
+            done.write_text(json.dumps(seconds))
     return seconds
 
 

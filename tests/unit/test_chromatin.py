@@ -281,6 +281,17 @@ def test_prepared_data_hold_activity_peaks_and_components(simulated, prepared):
     assert {"linked", "mean", "std", "highly_variable", "highly_variable_rank"} <= set(prepared.var)
 
 
+def test_peaks_stay_with_their_cells_where_one_is_dropped(simulated, prepared):
+    raw = ad.read_h5ad(simulated / "atac.h5ad")
+    kept = np.ones(raw.n_obs, np.float32)
+    kept[raw.obs_names.get_loc(prepared.obs_names[3])] = 0
+    raw.X = raw.layers["counts"] = sp.csr_matrix(sp.diags(kept, dtype=np.float32) @ raw.X)
+    adata = preprocess.atac(raw, AtacOptions(simulated / "genes.bed"))
+    assert list(adata.obs_names) == [*prepared.obs_names[:3], *prepared.obs_names[4:]]
+    assert (adata.obsm["peaks"] != raw[adata.obs_names].X).nnz == 0
+    assert len(adata.obsm["X_lsi"]) == adata.n_obs
+
+
 def test_prepared_data_survive_the_file(tmp_path, prepared):
     io.write_h5ad(prepared, tmp_path / "a.h5ad")
     again = io.read_prepared(tmp_path / "a.h5ad")
