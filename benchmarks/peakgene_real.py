@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,11 +27,38 @@ HERE = Path(__file__).resolve().parent
 TOP = 1000
 
 
-def command(*arguments: object) -> float:
-    """Run a command of the command line to its end; its seconds."""
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "scmodal.cli", *map(str, arguments)], check=True)
-    return round(time.monotonic() - start, 1)
+def run_commands(steps: dict[str, tuple[object, ...]], folder: Path) -> dict[str, dict[str, float]]:
+    """Run commands of the command line one after another; those that were run before are not run again.
+
+    Parameters
+    ----------
+    steps
+        Arguments of each command by its name.
+    folder
+        Where what each took is kept.
+
+    Returns
+    -------
+    dict
+        `seconds` and `cpu_seconds` of each command.
+    """
+    kept = folder / "seconds.json"
+    took: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
+    for name, arguments in steps.items():
+        if name in took:
+            continue
+        start = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "scmodal.cli", *map(str, arguments)])
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, list(map(str, arguments)))
+        took[name] = {
+            "seconds": round(time.monotonic() - start, 1),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        }
+        kept.write_text(json.dumps(took))
+    return {kind: {name: row[kind] for name, row in took.items()} for kind in ("seconds", "cpu_seconds")}
 
 
 # ---- mouse cortex ---------------------------------------------------------------------------------------------------
@@ -53,7 +81,7 @@ def snare(seed: int, data: Path, folder: Path, options: list[str], glued: Path) 
         Folder of :func:`glue`; without it there, GLUE is left out.
     """
     genes = data / "genes" / "mm10_genes.bed"
-    seconds = _run(seed, data / "snare_cortex", genes, folder, options)
+    took = _run(seed, data / "snare_cortex", genes, folder, options)
     table = pd.read_parquet(folder / "pairs.parquet") if (folder / "pairs.parquet").exists() else _scored(folder, genes)
     table.to_parquet(folder / "pairs.parquet")
     if (glued / "features.npz").exists():
@@ -63,7 +91,7 @@ def snare(seed: int, data: Path, folder: Path, options: list[str], glued: Path) 
     return {
         "seed": seed,
         "options": options,
-        "seconds": seconds,
+        **took,
         "foscttm": next(iter(metrics["foscttm"].values())),
         "accuracy": {way: found["accuracy"] for way, found in metrics["label_transfer"].items()},
         "n_pairs": len(table),
@@ -72,20 +100,21 @@ def snare(seed: int, data: Path, folder: Path, options: list[str], glued: Path) 
     }
 
 
-def _run(seed: int, source: Path, genes: Path, folder: Path, options: list[str]) -> dict[str, float]:
-    """The commands from files to links, and what each took in seconds."""
+def _run(seed: int, source: Path, genes: Path, folder: Path, options: list[str]) -> dict[str, dict[str, float]]:
+    """The commands from files to links, and what each took."""
     folder.mkdir(parents=True, exist_ok=True)
     rna, atac, run = folder / "rna.h5ad", folder / "atac.h5ad", folder / "run"
-    both = ("--input", rna, "--input", atac)
+    both, label = ("--input", rna, "--input", atac), ("--label-key", "cell_type")
     steps: dict[str, tuple[object, ...]] = {
-        "preprocess_rna": ("preprocess", "--input", source / "rna.h5ad", "--modality", "rna", "--output", rna),
+        "preprocess_rna": ("preprocess", "--input", source / "rna.h5ad", "--modality", "rna", *label, "--output", rna),
         "preprocess_atac": (
-            *("preprocess", "--input", source / "atac.h5ad", "--modality", "atac", "--genes", genes, "--output", atac),
+            *("preprocess", "--input", source / "atac.h5ad", "--modality", "atac", "--genes", genes, *label),
+            *("--output", atac),
         ),
         "link": ("link", *both, "--output", folder / "links.tsv"),
         "integrate": ("integrate", *both, "--links", folder / "links.tsv", "--output", run, "--seed", seed, *options),
         "evaluate": (
-            *("evaluate", "--integrated", run / "integrated.h5mu", "--paired", "--label-key", "cell_type"),
+            *("evaluate", "--integrated", run / "integrated.h5mu", "--paired", *label),
             *("--output", folder / "metrics.json"),
         ),
         "peakgene": (
@@ -93,14 +122,7 @@ def _run(seed: int, source: Path, genes: Path, folder: Path, options: list[str])
             *("--output", folder / "links", "--paired", "--leave-locus-out"),
         ),
     }
-    label = ("--label-key", "cell_type")
-    done = folder / "seconds.json"
-    seconds: dict[str, float] = json.loads(done.read_text()) if done.exists() else {}
-    for name, step in steps.items():
-        if name not in seconds:
-            seconds[name] = command(*step, *(label if step[0] == "preprocess" else ()))
-            done.write_text(json.dumps(seconds))
-    return seconds
+    return run_commands(steps, folder)
 
 
 def _scored(folder: Path, genes: Path) -> pd.DataFrame:
@@ -298,6 +320,12 @@ def compare(ways: dict[str, pd.Series], r: pd.Series, z: pd.Series) -> dict[str,
 NEAR = 50_000
 """Base pairs within which a link counts as near."""
 
+BEST = 100
+"""Pairs of the greatest z, of which the near ones are counted, too."""
+
+POPULATIONS = {"B": "B", "T": "T", "M": "Monocyte"}
+"""Label of the RNA cells by the first letter of the ATAC cells' barcodes."""
+
 
 def archr(data: Path, folder: Path, options: list[str], seed: int = 0) -> dict[str, Any]:
     """From a fragments file of blood and RNA of other cells to links, by the commands of the command line.
@@ -315,10 +343,10 @@ def archr(data: Path, folder: Path, options: list[str], seed: int = 0) -> dict[s
     """
     source, genes = data / "archr_pbmc_tiny", data / "genes" / "hg19_genes.bed"
     folder.mkdir(parents=True, exist_ok=True)
-    # the barcodes begin with the population that the authors drew them from; labels are for the evaluation alone
+    # the barcodes begin with the population of the cell; labels are for the evaluation alone
     fragments = source / "PBSmall.tsv.gz"
     barcodes = pd.read_csv(fragments, sep="\t", header=None, usecols=[3]).iloc[:, 0].drop_duplicates()
-    cells = pd.DataFrame({"barcode": barcodes, "cell_type": barcodes.str[0]})
+    cells = pd.DataFrame({"barcode": barcodes, "cell_type": barcodes.str[0].map(POPULATIONS)})
     cells.to_csv(folder / "cells.tsv", sep="\t", index=False)
     rna, atac, run = folder / "rna.h5ad", folder / "atac.h5ad", folder / "run"
     both, label = ("--input", rna, "--input", atac), ("--label-key", "cell_type")
@@ -344,8 +372,9 @@ def archr(data: Path, folder: Path, options: list[str], seed: int = 0) -> dict[s
             *("--output", folder / "links"),
         ),
     }
-    seconds = {name: command(*step) for name, step in steps.items()}
-    return {"seconds": seconds, "seconds_in_all": round(sum(seconds.values()), 1), **_from_fragments(folder)}
+    took = run_commands(steps, folder)
+    in_all = {f"{kind}_in_all": round(sum(values.values()), 1) for kind, values in took.items()}
+    return {**took, **in_all, **_from_fragments(folder)}
 
 
 def _from_fragments(folder: Path) -> dict[str, Any]:
@@ -377,6 +406,7 @@ def _from_fragments(folder: Path) -> dict[str, Any]:
         "n_links": int(link.sum()),
         "near": NEAR,
         "share_near_of_pairs": round(float(near.mean()), 4),
+        "share_near_of_best": round(float(near[table["z"].abs().nlargest(BEST).index].mean()), 4),
         "share_near_of_links": round(float(near[link].mean()), 4) if link.any() else None,
         "lowest_fdr": float(table["fdr"].min()),
     }
