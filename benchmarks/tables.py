@@ -218,8 +218,19 @@ def topology(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+RANKINGS = {
+    "ours_z": "imputed expression, by z",
+    "ours_r": "imputed expression, by r",
+    "ours_r_locus_out": "imputed expression with the locus hidden, by r",
+    "gene_activity": "gene activity in place of expression",
+    "distance": "distance",
+    "glue": "GLUE, regulatory score",
+}
+"""Ways to rank pairs of genes and peaks."""
+
+
 def peakgene(results: dict[str, Any]) -> str:
-    """Seconds and memory of the links at full size and, where it was measured, their quality on real cells."""
+    """Seconds and memory of the links at full size and, where they were measured, real cells and large data."""
     own = results["speed"]
     lines = [
         "| genes | peaks | units | window | tested pairs | threads | seconds | peak memory, GB |",
@@ -227,21 +238,66 @@ def peakgene(results: dict[str, Any]) -> str:
         f"| {own['n_genes']:,} | {own['n_peaks']:,} | {own['n_units']:,} | {own['window']:,} bp | {own['n_pairs']:,} "
         f"| {own['threads']} | {own['seconds']:.0f} | {own['peak_memory_gb']:.1f} |",
     ]
-    if results.get("snare_cortex"):
-        titles = {
-            "ours_z": "imputed expression, by z",
-            "ours_r": "imputed expression, by r",
-            "ours_r_locus_out": "the same with the locus hidden",
-            "gene_activity": "gene activity",
-            "distance": "distance",
-        }
-        rows = results["snare_cortex"]
-        lines += ["", "| mouse cortex, ranked by | precision at 1,000 |", "|---|---|"]
-        for name, title in titles.items():
-            values = [row["precision_at_1000"][name] for row in rows]
-            lines.append(f"| {title} | {sum(values) / len(values):.3f} ({min(values):.3f}–{max(values):.3f}) |")
-        lines.append(f"| chance | {rows[0]['chance']:.3f} |")
+    for part, table in (("large", _large), ("snare_cortex", _cortex), ("archr_pbmc_tiny", _blood)):
+        if results.get(part):
+            lines += ["", *table(results[part])]
     return "\n".join(lines)
+
+
+def _large(own: dict[str, Any]) -> list[str]:
+    """Steps that read a large matrix of peaks."""
+    titles = {"simulate": "simulation", "preprocess": "`scmodal preprocess`", "units": "peaks summed to units"}
+    head = f"{own['n_cells']:,} cells x {own['n_peaks']:,} peaks, {100 * own['share_stored']:.2g} % not zero"
+    return [
+        f"| {head} | seconds | CPU seconds | peak memory, GB |",
+        "|---|---|---|---|",
+        *(
+            f"| {titles[name]} | {row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} | {row['peak_memory_gb']:.1f} |"
+            for name, row in own["processes"].items()
+        ),
+        f"| *the matrix, sparse* | | | {own['stored_gb']:.1f} |",
+        f"| *the matrix, dense* | | | {own['dense_gb']:.0f} |",
+    ]
+
+
+def _cortex(rows: list[dict[str, Any]]) -> list[str]:
+    """Precision and correlation of each way to rank pairs, in the same units and against other cells."""
+    kinds = {"same_units": "the same units", "other_cells": "other cells"}
+    lines = [
+        "| mouse cortex, ranked by | "
+        + " | ".join(f"{what}, {title}" for title in kinds.values() for what in ("precision at 1,000", "r with true r"))
+        + " |",
+        "|---|" + "---|---|" * len(kinds),
+    ]
+    for name, title in RANKINGS.items():
+        cells = []
+        for kind in kinds:
+            for what in ("precision_at_1000", "correlation_of_r"):
+                values = [row[kind][what][name] for row in rows if name in row[kind][what]]
+                number = {"mean": sum(values) / len(values), "min": min(values), "max": max(values)} if values else None
+                cells.append(_mean_and_range(number, 3))
+        if any(cell != "–" for cell in cells):
+            lines.append("| " + " | ".join([title, *cells]) + " |")
+    chance = [f"{sum(row[kind]['chance'] for row in rows) / len(rows):.3f} | –" for kind in kinds]
+    return [*lines, "| *chance* | " + " | ".join(chance) + " |"]
+
+
+def _blood(own: dict[str, Any]) -> list[str]:
+    """From a fragments file to links."""
+    ways = {"rna_to_atac": "accuracy from RNA", "atac_to_rna": "accuracy to RNA"}
+    near, share = f"{own['near'] // 1000} kb", own["share_near_of_links"]
+    return [
+        "| blood, from fragments | cells (RNA, ATAC) | "
+        + " | ".join(ways.values())
+        + f" | tested pairs | links | within {near}: pairs | best 100 by z | links | CPU seconds |",
+        "|---|---|" + "---|" * (len(ways) + 6),
+        f"| `archr_pbmc_tiny` | {own['cells']['rna']}, {own['cells']['atac']} | "
+        + " | ".join(f"{own['accuracy_by_vote'][way]:.3f}" for way in ways)
+        + f" | {own['n_pairs']:,} | {own['n_links']:,} | {100 * own['share_near_of_pairs']:.0f} % "
+        + f"| {100 * own['share_near_of_best']:.0f} % | "
+        + ("–" if share is None else f"{100 * share:.0f} %")
+        + f" | {own['cpu_seconds_in_all']:.0f} |",
+    ]
 
 
 def time_to_quality(results: dict[str, Any]) -> str:

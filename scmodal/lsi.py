@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .contracts import DataError
+from .rows import BLOCK, CountView, row_sums
 
 N_COMPONENTS = 50
 """Most components that are kept."""
@@ -15,6 +16,7 @@ MAX_CORRELATION = 0.75
 """A component that correlates with the depth of the cells more than this (in absolute value) is left out."""
 
 _SCALE = 1e4
+_AT_A_TIME = 10_000_000  # stored values
 
 
 def tf_idf(counts: sp.csr_matrix) -> sp.csr_matrix:
@@ -29,13 +31,40 @@ def tf_idf(counts: sp.csr_matrix) -> sp.csr_matrix:
     -------
     Cells x peaks, float32 CSR; as sparse as the counts.
     """
-    total = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    cells = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = counts.shape[0] / np.maximum(cells, 1)
-    share = np.divide(_SCALE, total, out=np.zeros_like(total), where=total > 0)
-    values = counts.data * np.repeat(share, np.diff(counts.indptr)).astype(np.float32)
-    values *= idf.astype(np.float32)[counts.indices]
-    return sp.csr_matrix((np.log1p(values, out=values), counts.indices, counts.indptr), shape=counts.shape)
+    view = CountView(counts)
+    total = row_sums(view.blocks())
+    idf = (counts.shape[0] / np.maximum(_cells_with(counts), 1)).astype(np.float32)
+    share = np.divide(_SCALE, total, out=np.zeros_like(total), where=total > 0).astype(np.float32)
+    values = counts.data.astype(np.float32)
+    # Some rows at a time: as a whole, what each value is multiplied by would take more memory than the counts.
+    for start in range(0, counts.shape[0], BLOCK):
+        rows = slice(start, start + BLOCK)
+        ends = counts.indptr[start : start + BLOCK + 1]
+        part = values[ends[0] : ends[-1]]
+        part *= np.repeat(share[rows], np.diff(ends))
+        part *= idf[counts.indices[ends[0] : ends[-1]]]
+        np.log1p(part, out=part)
+    return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape, copy=False)
+
+
+def _cells_with(counts: sp.csr_matrix) -> NDArray[np.int64]:
+    """In how many cells each peak is stored."""
+    cells = np.zeros(counts.shape[1], np.int64)
+    for start in range(0, counts.nnz, _AT_A_TIME):  # bincount makes a copy of twice the size of what it is given
+        cells += np.bincount(counts.indices[start : start + _AT_A_TIME], minlength=counts.shape[1])
+    return cells
+
+
+def _without_empty(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """The columns with a stored value; the values are not copied."""
+    present = _cells_with(matrix) > 0
+    if present.all():
+        return matrix
+    position = np.cumsum(present, dtype=matrix.indices.dtype) - 1
+    shape = (matrix.shape[0], int(present.sum()))
+    return sp.csr_matrix(
+        (matrix.data, position.astype(matrix.indices.dtype)[matrix.indices], matrix.indptr), shape=shape, copy=False
+    )
 
 
 def lsi(counts: sp.csr_matrix, n_components: int = N_COMPONENTS) -> tuple[NDArray[np.float32], list[str]]:
@@ -60,15 +89,16 @@ def lsi(counts: sp.csr_matrix, n_components: int = N_COMPONENTS) -> tuple[NDArra
     """
     from sklearn.utils.extmath import randomized_svd
 
-    present = np.flatnonzero(np.bincount(counts.indices, minlength=counts.shape[1]))
-    if len(present) < counts.shape[1]:
-        counts = counts[:, present]
-    depth = np.log1p(np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel())
-    n = min(n_components + 1, min(counts.shape) - 1)
+    # Empty peaks weigh nothing, but the same cells give the same numbers with and without them.
+    weighed = _without_empty(tf_idf(counts))
+    n = min(n_components + 1, min(weighed.shape) - 1)
     if n < 1:
-        raise DataError(f"{counts.shape[0]} cells and {counts.shape[1]} open peaks are too few for components of peaks")
+        raise DataError(
+            f"{weighed.shape[0]} cells and {weighed.shape[1]} open peaks are too few for components of peaks"
+        )
+    depth = np.log1p(row_sums(CountView(counts).blocks()))
     # Four power iterations: the leading components are settled, and each costs two products with all the counts.
-    left, values, _ = randomized_svd(tf_idf(counts), n, n_iter=4, random_state=0)
+    left, values, _ = randomized_svd(weighed, n, n_iter=4, random_state=0)
     scores = left * values
     spread = scores.std(axis=0)
     correlation = np.zeros(n)

@@ -556,11 +556,16 @@ def atac(
         raise InputError(f"n_top_genes is {n_top_genes}; it must be at least 1")
     read = _read(adata, "atac")
     name = ", ".join(read.uns["scmodal"].get("source", [])) or "the ATAC data"
-    work = _start(to_gene_activity(read, options or AtacOptions(), name), "atac")
+    activity = to_gene_activity(read, options or AtacOptions(), name)
+    # Kept aside: with every cell or gene that is dropped they would be copied, and they are by far the largest.
+    peaks = activity.obsm.pop(PEAKS, None)
+    work = _start(activity, "atac")
     _prepare(work, label_key, batch_key, linked, n_top_genes)
     result = work.to_anndata()
-    if PEAKS in result.obsm:
-        result.obsm[PEAKS] = io.to_csr(result.obsm[PEAKS])
+    if peaks is not None:
+        if result.n_obs < activity.n_obs:
+            peaks = peaks[activity.obs_names.get_indexer(result.obs_names)]
+        result.obsm[PEAKS] = io.to_csr(peaks)
         result.obsm[LSI], said = lsi(result.obsm[PEAKS])
         result.uns["scmodal"]["messages"] += said
     return result

@@ -4,7 +4,8 @@
 
 FOLDER holds ``first.h5ad`` and ``second.h5ad`` (counts in ``layers["counts"]``, log-normalised values in ``X``; no
 cell annotation, cells of the second in random order), ``links.tsv``, ``linked.npz`` (`first` and `second`, the scaled
-values of the linked features, one column a link) and, for chromatin, ``peaks.h5ad`` (the second's cells x peaks). The
+values of the linked features, one column a link) and, for chromatin, ``peaks.h5ad`` (the second's cells x peaks);
+``asked.json`` where something other than the runner's own settings is asked for, or more than the latents. The
 runner writes ``latents.npz`` (`first`, `second`: cells x dimensions) and ``used.json`` (what it used, its peak
 memory).
 """
@@ -44,6 +45,11 @@ class Task:
     def has_peaks(self) -> bool:
         """Whether the second data set is chromatin."""
         return (self.folder / "peaks.h5ad").exists()
+
+    def asked(self) -> dict[str, Any]:
+        """What is asked for beyond the latents with the runner's own settings."""
+        path = self.folder / "asked.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def links(self) -> list[tuple[str, str]]:
         """Linked features of the first and of the second data set."""

@@ -6,6 +6,11 @@ encoders' input; peaks within the gene or 2,000 bp before it, only those of the 
 after the centred log ratio, which the contributor of GLUE's part for CITE-seq found better than the mixture of
 negative binomials (GLUE, pull request 114). Epochs, burn-in, patience and learning rate: GLUE's own, early stopping
 included.
+
+On request (``asked.json``): `reach`, base pairs beyond gene and promoter up to which peaks are linked, too, with GLUE's
+own weights that fall with the distance, as for its regulatory inference; `features`, whether the embeddings of genes
+and peaks are written (``features.npz``: `names`, `embeddings`), whose cosines are its regulatory scores; `max_epochs`,
+of each of its two trainings.
 """
 
 import networkx as nx
@@ -48,14 +53,18 @@ def proteins(other: AnnData) -> AnnData:
     return other
 
 
-def overlaps(where: pd.DataFrame, peaks: pd.DataFrame) -> list[tuple[str, str]]:
-    """(gene, peak) for each peak in a gene or its promoter."""
+def neighbours(where: pd.DataFrame, peaks: pd.DataFrame, reach: int) -> list[tuple[str, str, float]]:
+    """(gene, peak, weight) for each peak in a gene or its promoter, or within reach of them."""
     pairs = []
     for chrom, of_chrom in peaks.groupby("chrom", observed=True):
         starts, ends, names = (of_chrom[c].to_numpy() for c in ("start", "end", "name"))
         for name, start, end, strand in where.loc[where["chrom"] == chrom, ["start", "end", "strand"]].itertuples():
             low, high = (start - PROMOTER, end) if strand != "-" else (start, end + PROMOTER)
-            pairs += [(name, peak) for peak in names[(starts < high) & (ends > low)]]
+            # 0 where they overlap; those that only touch do not
+            away = np.maximum(np.maximum(starts - high + 1, low + 1 - ends), 0)
+            near = away <= reach
+            weights = scglue.genomics.dist_power_decay(away[near])
+            pairs += [(name, peak, float(weight)) for peak, weight in zip(names[near], weights)]
     return pairs
 
 
@@ -68,39 +77,43 @@ def chromatin(peaks: AnnData, wanted: set[str]) -> AnnData:
     return peaks
 
 
-def graph(edges: list[tuple[str, str]], *adatas: AnnData) -> nx.MultiDiGraph:
+def graph(edges: list[tuple[str, str, float]], *adatas: AnnData) -> nx.MultiDiGraph:
     """Guidance graph: edges both ways, and every used feature with itself."""
     guidance = nx.MultiDiGraph()
     for adata in adatas:
         for name in adata.var_names[adata.var["highly_variable"]]:
             guidance.add_edge(name, name, weight=1.0, sign=1, type="loop")
-    for a, b in edges:
-        guidance.add_edge(a, b, weight=1.0, sign=1, type="fwd")
-        guidance.add_edge(b, a, weight=1.0, sign=1, type="rev")
+    for a, b, weight in edges:
+        guidance.add_edge(a, b, weight=weight, sign=1, type="fwd")
+        guidance.add_edge(b, a, weight=weight, sign=1, type="rev")
     return guidance
 
 
 if __name__ == "__main__":
     task = Task.from_arguments()
     torch.set_num_threads(task.threads)
-    links = task.links()
+    links, asked = task.links(), task.asked()
     rna = task.data("first")
     if task.has_peaks():
         rna = genes(rna, set())
         peaks, located = task.data("peaks"), task.data("second").var
         used = located[located.index.isin(rna.var_names[rna.var["highly_variable"]])]
-        edges = overlaps(used, peaks.var.assign(name=peaks.var_names))
-        second = chromatin(peaks, {peak for _, peak in edges})
+        edges = neighbours(used, peaks.var.assign(name=peaks.var_names), asked.get("reach", 0))
+        second = chromatin(peaks, {peak for _, peak, _ in edges})
     else:
         rna = genes(rna, {a for a, _ in links})
-        edges = [(a, f"protein {b}") for a, b in links]
+        edges = [(a, f"protein {b}", 1.0) for a, b in links]
         second = proteins(task.data("second"))
+    guidance = graph(edges, rna, second)
+    training = {"directory": str(task.folder / "glue")}
+    if "max_epochs" in asked:
+        training["max_epochs"] = asked["max_epochs"]
     model = scglue.models.fit_SCGLUE(
-        {"first": rna, "second": second},
-        graph(edges, rna, second),
-        init_kws={"random_seed": task.seed},
-        fit_kws={"directory": str(task.folder / "glue")},
+        {"first": rna, "second": second}, guidance, init_kws={"random_seed": task.seed}, fit_kws=training
     )
+    if asked.get("features"):
+        names = np.array([str(name) for name in model.vertices])
+        np.savez(task.folder / "features.npz", names=names, embeddings=model.encode_graph(guidance))
     task.finish(
         model.encode_data("first", rna),
         model.encode_data("second", second),

@@ -5,15 +5,25 @@ from __future__ import annotations
 import importlib.util
 import json
 
+import h5py
+import numpy as np
+import pandas as pd
 import pytest
+from anndata.io import read_elem
 
 from tests.conftest import REPO
 
-_spec = importlib.util.spec_from_file_location("tables", REPO / "benchmarks" / "tables.py")
-assert _spec is not None
-assert _spec.loader is not None
-tables = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tables)
+
+def _module(name):
+    spec = importlib.util.spec_from_file_location(name, REPO / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tables, real = _module("tables"), _module("peakgene_real")
 
 
 @pytest.mark.parametrize("path", tables.DOCUMENTS, ids=lambda path: path.name)
@@ -33,3 +43,54 @@ def test_default_is_better_than_paper_where_both_were_measured():
         assert default["foscttm"]["mean"] < paper["foscttm"]["mean"]
         for key in ("accuracy_rna_to_other", "accuracy_other_to_rna", "imputation_r_rna_to_other"):
             assert default[key]["mean"] > paper[key]["mean"]
+
+
+def test_rankings_of_pairs_are_held_against_the_true_one():
+    rng, n = np.random.default_rng(0), 5000
+    z = pd.Series(rng.normal(size=n))
+    truth = z.copy()
+    truth[:500] = np.nan  # not known from the true pairs: left out
+    ways = {
+        "ours_r": -z,  # the sign does not count
+        "gene_activity": pd.Series(rng.normal(size=n)),
+        "distance": -z.abs().rank(ascending=False),
+        "glue": z,  # the sign counts: negative ones come last
+    }
+    found = real.compare(ways, z / 10, truth)
+    assert found["n"] == 4500
+    precision = found["precision_at_1000"]
+    assert precision["ours_r"] == precision["distance"] == 1
+    assert precision["gene_activity"] == pytest.approx(found["chance"], abs=0.05)
+    positive = (z[500:][z[500:].abs() >= z[500:].abs().nlargest(1000).min()] > 0).mean()
+    assert precision["glue"] == pytest.approx(positive, abs=1e-3)
+    assert found["correlation_of_r"] == {
+        "ours_r": -1.0,
+        "gene_activity": pytest.approx(0, abs=0.06),
+        "glue": 1.0,
+    }
+
+
+def test_regulatory_scores_are_cosines_and_missing_ones_are_nan(tmp_path):
+    vectors = np.array([[1.0, 0], [2, 2], [0, -3]])
+    np.savez(tmp_path / "features.npz", names=np.array(["G", "p1", "p2"]), embeddings=vectors)
+    table = pd.DataFrame({"gene": ["G", "G", "G", "H"], "peak": ["p1", "p2", "p3", "p1"]})
+    np.testing.assert_allclose(real.glue_scores(tmp_path, table), [0.5**0.5, 0, np.nan, np.nan])
+
+
+def test_simulated_chromatin_is_of_its_size_and_at_genes(tmp_path):
+    large = _module("peakgene_large")
+    large.simulate(tmp_path, 300, 4000, 200)
+    with h5py.File(tmp_path / "atac.h5ad") as file:
+        counts = read_elem(file["X"])
+        names = read_elem(file["var"]).index
+    assert counts.shape == (300, 4000)
+    assert names.is_unique
+    assert np.median(np.asarray(counts.sum(axis=1))) == pytest.approx(200, rel=0.2)
+    genes = pd.read_csv(
+        tmp_path / "genes.bed", sep="\t", header=None, names=["chrom", "start", "end", "gene", "strand"]
+    )
+    tss = np.where(genes["strand"] == "+", genes["start"], genes["end"])
+    sites = {(chrom, place // 1000) for chrom, place in zip(genes["chrom"], tss, strict=True)}
+    chrom, middle = names.str.split(":").str[0], names.str.split("[:-]").str[1].astype(int) + 250
+    near = [bool({(c, m // 1000 + d) for d in (-1, 0, 1)} & sites) for c, m in zip(chrom, middle, strict=True)]
+    assert 0.15 < np.mean(near) < 0.5

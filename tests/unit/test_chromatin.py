@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from scmodal import io, preprocess
+from scmodal import cli, io, preprocess
 from scmodal.chromatin import AtacOptions, read_atac
 from scmodal.contracts import InputError, read_samplesheet
 from scmodal.embed import read_new_cells
@@ -164,6 +164,20 @@ def test_tf_idf_of_two_cells():
     np.testing.assert_allclose(tf_idf(counts).toarray(), expected, rtol=1e-5)
 
 
+def test_components_are_the_same_in_any_pieces_and_without_empty_peaks(monkeypatch):
+    rng = np.random.default_rng(1)
+    counts = sp.csr_matrix(rng.poisson(0.3, (90, 60)).astype(np.float32))
+    whole, _ = lsi(counts, 5)
+    empty = sp.csr_matrix((90, 7), dtype=np.float32)
+    with_empty = sp.hstack([empty, counts[:, :30], empty, counts[:, 30:]], format="csr", dtype=np.float32)
+    monkeypatch.setattr("scmodal.lsi.BLOCK", 7)
+    monkeypatch.setattr("scmodal.lsi._AT_A_TIME", 11)
+    before = with_empty.copy()
+    np.testing.assert_array_equal(lsi(with_empty, 5)[0], whole)
+    for part in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(with_empty, part), getattr(before, part))
+
+
 # ---- genome builds -------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +279,17 @@ def test_prepared_data_hold_activity_peaks_and_components(simulated, prepared):
     for column in ("chrom", "start", "end", "strand"):
         assert list(prepared.var[column].astype(str)) == list(genes[column].astype(str))
     assert {"linked", "mean", "std", "highly_variable", "highly_variable_rank"} <= set(prepared.var)
+
+
+def test_peaks_stay_with_their_cells_where_one_is_dropped(simulated, prepared):
+    raw = ad.read_h5ad(simulated / "atac.h5ad")
+    kept = np.ones(raw.n_obs, np.float32)
+    kept[raw.obs_names.get_loc(prepared.obs_names[3])] = 0
+    raw.X = raw.layers["counts"] = sp.csr_matrix(sp.diags(kept, dtype=np.float32) @ raw.X)
+    adata = preprocess.atac(raw, AtacOptions(simulated / "genes.bed"))
+    assert list(adata.obs_names) == [*prepared.obs_names[:3], *prepared.obs_names[4:]]
+    assert (adata.obsm["peaks"] != raw[adata.obs_names].X).nnz == 0
+    assert len(adata.obsm["X_lsi"]) == adata.n_obs
 
 
 def test_prepared_data_survive_the_file(tmp_path, prepared):
@@ -576,3 +601,54 @@ def test_genes_of_another_build_by_fragments(shared_data):
     assert adata.obs["tss_enrichment"].median() > 10
     with pytest.raises(InputError, match="the fragments look like hg19"):
         read_atac(fragments, AtacOptions(shared_data / "genes" / "hg38_genes.bed", min_fragments=100))
+
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+
+def _no_fragment_of_these(folder: Path) -> list[str]:
+    (folder / "cells.txt").write_text("GGGGGGGGGGGGGG-1\n")
+    return ["--cells", str(folder / "cells.txt")]
+
+
+def _cut(folder: Path) -> list[str]:
+    path = folder / "fragments.tsv.gz"
+    path.write_bytes(path.read_bytes()[:-2000])
+    return []
+
+
+def _turned_peaks(folder: Path) -> list[str]:
+    (folder / "peaks.bed").write_text("chr1\t100\t900\nchr1\t900\t100\n")
+    return ["--peaks", str(folder / "peaks.bed")]
+
+
+def _nameless_genes(folder: Path) -> list[str]:
+    (folder / "genes.gtf").write_text('chr1\tx\tgene\t11\t20\t.\t+\t.\tgene_id "ENSG1";\n')
+    return ["--genes", str(folder / "genes.gtf")]
+
+
+def _other_chromosomes(folder: Path) -> list[str]:
+    (folder / "other.bed").write_text("NC_000067.6\t1\t90000\tA\t+\n")
+    return ["--genes", str(folder / "other.bed")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_no_fragment_of_these, "none of its barcodes"),
+        (_cut, "cut short"),
+        (_turned_peaks, "900"),
+        (_nameless_genes, "no gene has a gene_name"),
+        (_other_chromosomes, "no chromosome of the fragments"),
+    ],
+)
+def test_bad_fragments_and_genes_end_with_status_2(simulated, fragments, tmp_path, capsys, spoil, told):
+    path = tmp_path / "fragments.tsv.gz"
+    path.write_bytes(fragments.read_bytes())
+    options = ["--genes", str(simulated / "genes.bed"), "--min-fragments", "10", *spoil(tmp_path)]
+    output = tmp_path / "out.h5ad"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["preprocess", "--input", str(path), "--modality", "atac", *options, "--output", str(output)])
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not output.exists()

@@ -419,6 +419,9 @@ def test_other_pairs_by_equal_names() -> None:
     assert "case" in row_of(coverage, "gad1", "rna")["note"]
     with pytest.raises(InputError, match="are peaks: give gene activity"):
         build_links([rna, data("atac", ["chr1:100-200", "chr2:5-90", "chrX:1-2"])])
+    with pytest.raises(InputError, match="rna and atac have 0 links; at least 3 are needed") as error:
+        build_links([rna, data("atac", ["VIP1", "Npas1", "Lhx6", "Cck9"])])
+    assert "Name the links in a table" in str(error.value)
 
 
 def test_chain_of_three_links_neighbours_only() -> None:
