@@ -1,8 +1,8 @@
 """What a run costs in a cloud, from the times that Nextflow measured and prices that the reader gives.
 
 Usage: ``python benchmarks/cloud_costs.py [--trace NAME=trace.txt ...] [--cpu-price 0.05] [--utilisation 0.5]``.
-With ``--trace`` the measured core-hours are taken from those files of ``pipeline_info`` and written to
-``benchmarks/cloud_costs.json``; without, that file is used. Prints the table and puts it into docs/cloud.md if prices
+With ``--trace`` the measured core-hours are taken from those files of ``pipeline_info`` and added to
+``benchmarks/cloud_costs.json``; without, that file is used as it is. Prints the table and puts it into docs/cloud.md if prices
 and utilisation are the assumed ones.
 """
 
@@ -69,7 +69,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.trace:
         pairs = [item.partition("=")[::2] for item in given.trace]
-        measured = {name: core_hours(Path(path)) for name, path in pairs}
+        known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        measured = known | {name: core_hours(Path(path)) for name, path in pairs}
         RESULT.write_text(json.dumps(measured, indent=2) + "\n")
     else:
         measured = json.loads(RESULT.read_text())
