@@ -2,8 +2,8 @@
 
 Usage: ``python benchmarks/cloud_costs.py [--trace NAME=trace.txt ...] [--cpu-price 0.05] [--utilisation 0.5]``.
 With ``--trace`` the measured core-hours are taken from those files of ``pipeline_info`` and added to
-``benchmarks/cloud_costs.json``; without, that file is used as it is. Prints the table and puts it into docs/cloud.md if prices
-and utilisation are the assumed ones.
+``benchmarks/cloud_costs.json``; without, that file is used as it is. Prints the table and puts it into docs/cloud.md if
+prices and utilisation are the assumed ones.
 """
 
 from __future__ import annotations

@@ -112,7 +112,10 @@ def _run(seed: int, source: Path, genes: Path, folder: Path, options: list[str])
             *("--output", atac),
         ),
         "link": ("link", *both, "--output", folder / "links.tsv"),
-        "integrate": ("integrate", *both, "--links", folder / "links.tsv", "--output", run, "--seed", seed, *options),
+        "integrate": (
+            *("integrate", *both, "--links", folder / "links.tsv", "--output", run, "--seed", seed, *options),
+            "--resume-or-restart",
+        ),
         "evaluate": (
             *("evaluate", "--integrated", run / "integrated.h5mu", "--paired", *label),
             *("--output", folder / "metrics.json"),

@@ -289,14 +289,14 @@ def _blood(own: dict[str, Any]) -> list[str]:
     return [
         "| blood, from fragments | cells (RNA, ATAC) | "
         + " | ".join(ways.values())
-        + f" | tested pairs | links | within {near}: pairs | best 100 by z | links | CPU seconds |",
+        + f" | tested pairs | links | within {near}: pairs | best 100 by z | links | seconds |",
         "|---|---|" + "---|" * (len(ways) + 6),
         f"| `archr_pbmc_tiny` | {own['cells']['rna']}, {own['cells']['atac']} | "
         + " | ".join(f"{own['accuracy_by_vote'][way]:.3f}" for way in ways)
         + f" | {own['n_pairs']:,} | {own['n_links']:,} | {100 * own['share_near_of_pairs']:.0f} % "
         + f"| {100 * own['share_near_of_best']:.0f} % | "
         + ("–" if share is None else f"{100 * share:.0f} %")
-        + f" | {own['cpu_seconds_in_all']:.0f} |",
+        + f" | {own['seconds_in_all']:,.0f} |",
     ]
 
 

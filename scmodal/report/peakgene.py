@@ -79,7 +79,7 @@ def _decay(rows: list[dict[str, Any]], any_links: bool) -> Figure:
         x_label="distance to the start of transcription, kb",
         y_label=label,
         from_zero=True,
-        describe="Links by distance",
+        describe="Links by distance" if any_links else "Correlations by distance",
     )
     listing = table(
         ["distance, kb", "tested", "links", "mean |r|"],
@@ -95,8 +95,8 @@ def _decay(rows: list[dict[str, Any]], any_links: bool) -> Figure:
         numeric=range(1, 4),
     )
     return Figure(
-        picture + listing,
-        "Links by distance",
+        Markup('<div class="single">{}</div>').format(picture) + listing,
+        "Links by distance" if any_links else "Correlations by distance",
         "Share of tested pairs that are links, by the distance between the peak's middle and the gene's start."
         if any_links
         else "Mean strength of the correlations by distance.",
