@@ -209,7 +209,10 @@ def main() -> None:
             print(case.title, {k: v if isinstance(v, (str, list)) else round(v, 3) for k, v in row.items()}, flush=True)
             seeds.append(row)
             numbers = [{k: v for k, v in row.items() if k not in {"verdict", "reasons"}} for row in seeds]
-            results["cases"][case.title] = {"data_set": case.data_set, "summary": summarise(numbers), "seeds": seeds}
+            known = results["cases"] | {
+                case.title: {"data_set": case.data_set, "summary": summarise(numbers), "seeds": seeds}
+            }
+            results["cases"] = {item.title: known[item.title] for item in CASES if item.title in known}
             write_json(results, options.output)
 
 
