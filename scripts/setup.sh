@@ -31,6 +31,8 @@ if ! [ -x $venv/bin/uv ]; then
 fi
 echo "Python environment: installing what requirements.lock lists"
 uv="$venv/bin/uv"
-$uv pip install --quiet --python $venv/bin/python -r requirements.lock
+# Bytecode is compiled once, here: every task of a run is a new process, and where Python may not write bytecode (or the
+# folder is read-only) each of them would spend more time on compiling torch than on its work.
+$uv pip install --quiet --compile-bytecode --python $venv/bin/python -r requirements.lock
 $uv pip install --quiet --python $venv/bin/python --no-deps -e .
 echo "$wanted" >$stamp
