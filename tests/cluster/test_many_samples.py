@@ -35,7 +35,7 @@ def test_many_samples_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             rows.append(f"s{i},{modality},s{i}.{modality}.h5ad,cell_type")
     (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
     given = ("--seeds", "3", "--steps", "5", "--batch_size", "50", "--impute", "false", "--transfer", "false")
-    run = pipeline(tmp_path, "--input", "sheet.csv", *given)
+    run = pipeline(tmp_path, "--input", "sheet.csv", *given, timeout=2 * 3600)  # minutes, unless the machine is busy
     assert run.code == 0, run.text
     assert set(run.trace.values()) == {"COMPLETED"}
     assert sum("INTEGRATE" in name for name in run.trace) == 3 * N_SAMPLES

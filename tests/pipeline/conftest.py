@@ -70,9 +70,9 @@ def nextflow(folder: Path, *arguments: str, parser: str | None = None, timeout: 
     return Run(folder, process.returncode, text)
 
 
-def pipeline(folder: Path, *arguments: str, parser: str | None = None) -> Run:
+def pipeline(folder: Path, *arguments: str, parser: str | None = None, timeout: int = 1800) -> Run:
     """Run this pipeline with `--outdir out`."""
-    return nextflow(folder, "run", str(REPO), "--outdir", "out", *arguments, parser=parser)
+    return nextflow(folder, "run", str(REPO), "--outdir", "out", *arguments, parser=parser, timeout=timeout)
 
 
 @pytest.fixture(scope="session")
