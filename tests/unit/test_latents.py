@@ -42,7 +42,7 @@ def test_generators_get_what_encoders_gave() -> None:
     assert model.preset.evening == 0.5
     with torch.inference_mode():
         expected = model.networks.generators[k](torch.as_tensor(z)).numpy()
-    found = model.decode(model.embed(modality="rna"), "protein").scaled
+    found = model.decode(model.embed(modality="rna"), "protein", direct=True).scaled
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
