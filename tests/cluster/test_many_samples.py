@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def test_many_samples_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # what one report's figures compile the others take from there: half of a small report's time (docs/usage.md)
+    # what one report's figures compile the others take from there (docs/usage.md)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
     rows = ["sample,modality,path,label_key"]
     for i in range(N_SAMPLES):
