@@ -26,8 +26,7 @@ def novelty(
     """How unlike the reference each query cell is.
 
     Of a cell, ``log(distance / usual[label]) + entropy``; then the mean over the cell and the
-    :data:`SMOOTHED_OVER` query cells nearest to it. (On `hao_pbmc_cite` the distance alone finds missing populations
-    better than the entropy, on `cite_pbmc10k` the entropy does; the sum does well on both.)
+    :data:`SMOOTHED_OVER` query cells nearest to it.
 
     Parameters
     ----------
