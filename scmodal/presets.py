@@ -131,7 +131,7 @@ PRESETS: dict[str, Preset] = {
         weight_anchor=3.0,
     ),
 }
-"""`paper` is the published method; `default` the same engine with what docs/method.md tells of it in its last section."""
+"""`paper` is the published method; `default` changes what the last section of docs/method.md names."""
 
 TOPOLOGIES = ("chain", "star", "all")
 """``chain``: neighbours in the order given; ``star``: the first with every other; ``all``: every pair."""
