@@ -314,6 +314,30 @@ def time_to_quality(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scale(results: dict[str, Any]) -> str:
+    """Seconds and memory of every command on many cells, and the step beside that on few."""
+    head = f"{results['cells']:,} cells x {results['genes']:,} genes, {results['proteins']} proteins"
+    threads = results["machine"]["threads"]
+    head += f", {threads} thread{'' if threads == 1 else 's'}"
+    step = results["seconds_per_step"]
+    sizes = step["cells"]
+    return "\n".join(
+        [
+            f"| {head} | seconds | peak memory, GB |",
+            "|---|---|---|",
+            *(
+                f"| `scmodal {' '.join(name.split('_', 1))}` | {row['seconds']:,.0f} | {row['peak_memory_gb']:.2f} |"
+                for name, row in results["processes"].items()
+            ),
+            "",
+            "| a step of training on | seconds | ratio |",
+            "|---|---|---|",
+            f"| {sizes['small']:,} cells | {step['small']:.3f} | 1 |",
+            f"| {sizes['large']:,} cells | {step['large']:.3f} | {step['ratio']:.2f} |",
+        ]
+    )
+
+
 def verdict(results: dict[str, Any]) -> str:
     """How often each verdict was given."""
     lines = ["| data | links | seeds | trusted | doubtful | failed |", "|---|---|---|---|---|---|"]
@@ -383,6 +407,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "verdict": verdict,
     "transfer": transfer,
     "stress": stress,
+    "scale": scale,
     "imputation": imputation,
     "selection": selection,
     "headline": headline,
