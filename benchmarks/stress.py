@@ -4,7 +4,7 @@
     python benchmarks/stress.py --data ../shared/data                   # all of it, some half hour on two cores
     python benchmarks/stress.py --only "links cut to 15" --seeds 3      # one case
 
-Every case changes `hao_pbmc_cite` (or, for 1,000 cells and more and the cytometry panel, `cite_pbmc10k`) before it is prepared,
+Every case changes `hao_pbmc_cite` (or, for many cells and the cytometry panel, `cite_pbmc10k`) before it is prepared,
 and goes the way of quality.py from there; verdict and reasons are those of `scmodal select`. What is drawn at random
 is drawn with the seed of the run. Where a population is missing on one side, accuracy is over all cells of the other
 side, so those that lack a counterpart count as wrong. Parts that are already in the JSON are not run again unless
