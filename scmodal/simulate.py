@@ -25,6 +25,11 @@ SHARED_MARKERS = 2 / 3
 """Share of the cytometry panel that is in the protein panel, too."""
 
 
+def too_small(*numbers: tuple[str, float, float]) -> list[str]:
+    """A sentence for each number below its least; each is given as what it is, its value and the least."""
+    return [f"{what} must be {least} or more, not {value}" for what, value, least in numbers if value < least]
+
+
 def simulate(
     n_cells: int = 1000,
     n_genes: int = 1000,
@@ -91,20 +96,16 @@ def simulate(
     InputError
         A number is out of range; all of them at once.
     """
-    problems = [
-        f"{what} must be {least} or more, not {value}"
-        for what, value, least in (
-            ("the number of cells", n_cells, 2),
-            ("the number of genes", n_genes, 10),
-            ("the number of proteins", n_proteins, 3),
-            ("the number of cell types", n_cell_types, 1),
-            ("the number of latent dimensions", n_latent, 2),
-            ("the number of batches", n_batches, 1),
-            ("the number of UMIs", umis, 1),
-            ("the seed", seed, 0),
-        )
-        if value < least
-    ]
+    problems = too_small(
+        ("the number of cells", n_cells, 2),
+        ("the number of genes", n_genes, 10),
+        ("the number of proteins", n_proteins, 3),
+        ("the number of cell types", n_cell_types, 1),
+        ("the number of latent dimensions", n_latent, 2),
+        ("the number of batches", n_batches, 1),
+        ("the number of UMIs", umis, 1),
+        ("the seed", seed, 0),
+    )
     if n_genes < n_proteins:
         problems.append(f"every protein needs its gene: {n_genes} genes are fewer than {n_proteins} proteins")
     if n_markers != 0 and n_markers < 3:

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmodal.contracts import InputError
-from scmodal.simulate import _cells, _levels, _modality, _mudata, _rna_counts, write_simulation
+from scmodal.simulate import _cells, _levels, _modality, _mudata, _rna_counts, too_small, write_simulation
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -99,19 +99,15 @@ def simulate_atac(
     InputError
         A number is out of range; all of them at once.
     """
-    problems = [
-        f"{what} must be {least} or more, not {value}"
-        for what, value, least in (
-            ("the number of cells", n_cells, max(2, n_cell_types)),
-            ("the number of genes", n_genes, 10),
-            ("the number of cell types", n_cell_types, 1),
-            ("the number of latent dimensions", n_latent, 2),
-            ("the number of batches", n_batches, 1),
-            ("the number of UMIs", umis, 1),
-            ("the seed", seed, 0),
-        )
-        if value < least
-    ]
+    problems = too_small(
+        ("the number of cells", n_cells, max(2, n_cell_types)),
+        ("the number of genes", n_genes, 10),
+        ("the number of cell types", n_cell_types, 1),
+        ("the number of latent dimensions", n_latent, 2),
+        ("the number of batches", n_batches, 1),
+        ("the number of UMIs", umis, 1),
+        ("the seed", seed, 0),
+    )
     if problems:
         raise InputError(problems)
     rng = np.random.default_rng(seed)

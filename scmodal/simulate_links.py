@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmodal.contracts import InputError
-from scmodal.simulate import _negative_binomial, _rna_counts, _standardise, write_sheet
+from scmodal.simulate import _negative_binomial, _rna_counts, _standardise, too_small, write_sheet
 
 SPACING = 100_000
 """Base pairs of a chromosome for each of its genes."""
@@ -113,19 +113,15 @@ def simulate_links(
     InputError
         A number is out of range; all of them at once.
     """
-    problems = [
-        f"{what} must be {least} or more, not {value}"
-        for what, value, least in (
-            ("the number of cells", n_cells, 20),
-            ("the number of genes", n_genes, 10),
-            ("the number of chromosomes", n_chromosomes, 2),
-            ("the number of cell types", n_cell_types, 1),
-            ("the number of unlinked peaks a gene", distal_per_gene, 1),
-            ("the number of latent dimensions", n_latent, 2),
-            ("the seed", seed, 0),
-        )
-        if value < least
-    ]
+    problems = too_small(
+        ("the number of cells", n_cells, 20),
+        ("the number of genes", n_genes, 10),
+        ("the number of chromosomes", n_chromosomes, 2),
+        ("the number of cell types", n_cell_types, 1),
+        ("the number of unlinked peaks a gene", distal_per_gene, 1),
+        ("the number of latent dimensions", n_latent, 2),
+        ("the seed", seed, 0),
+    )
     if not 0 <= strength[0] <= strength[1] <= 1:
         problems.append(f"the strengths of links must be two rising numbers from 0 to 1, not {strength}")
     if problems:
