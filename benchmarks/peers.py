@@ -77,7 +77,16 @@ METHODS = {
     ),
     "glue": Method(
         "GLUE",
-        ("scglue==0.4.1", "torch==2.15.0", "anndata==0.12.19", "scanpy==1.11.5", "numpy==2.4.6", "networkx==3.6.1"),
+        # scanpy 1.11.5 cannot read the sparse arrays of pynndescent 0.7
+        (
+            "scglue==0.4.1",
+            "torch==2.15.0",
+            "anndata==0.12.19",
+            "scanpy==1.11.5",
+            "pynndescent==0.5.13",
+            "numpy==2.4.6",
+            "networkx==3.6.1",
+        ),
     ),
     "diagvi": Method(
         "DIAGVI",

@@ -107,20 +107,40 @@ PEERS = {k: QUALITY[k] for k in ("accuracy_rna_to_other", "accuracy_other_to_rna
 """Columns that compare methods; imputation is not among them, since few of them offer it."""
 
 
-def peers(results: dict[str, Any]) -> str:
-    """Every method on each data set, ours from the JSON of the quality table; a method that failed with its reason."""
+def _entries(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was measured of every method by its title, on each data set; ours from the JSON of the quality table."""
     own = json.loads((HERE / "quality.json").read_text())["settings"]
+    found = {}
+    for data_set in dict.fromkeys(key.split(":")[0] for key in results["settings"]):
+        entries = {"scMODAL, `default`": own.get(f"{data_set}:default", {})}
+        entries |= {m["title"]: results["settings"].get(f"{data_set}:{n}", {}) for n, m in results["methods"].items()}
+        found[data_set] = {title: entry for title, entry in entries.items() if entry}
+    return found
+
+
+def versus(results: dict[str, Any]) -> str:
+    """Every method in one line: accuracy both ways and FOSCTTM on each data set, means over seeds."""
+    found = dict(sorted(_entries(results).items()))
+    titles = dict.fromkeys(title for entries in found.values() for title in entries)
+    keys = ("accuracy_rna_to_other", "accuracy_other_to_rna", "foscttm")
+    lines = ["| method | " + " | ".join(f"`{name}`" for name in found) + " |", "|---|" + "---|" * len(found)]
+    for title in titles:
+        cells = []
+        for entries in found.values():
+            summary = entries.get(title, {}).get("summary") or {}
+            cells.append(" / ".join(f"{summary[key]['mean']:.3f}" for key in keys) if summary else "–")
+        lines.append("| " + " | ".join([title, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def peers(results: dict[str, Any]) -> str:
+    """Every method on each data set; a method that failed with its reason."""
     lines = [
         "| data set | method | seeds | " + " | ".join(PEERS.values()) + " |",
         "|---|---|---|" + "---|" * len(PEERS),
     ]
-    names = list(results["methods"])
-    for data_set in dict.fromkeys(key.split(":")[0] for key in results["settings"]):
-        entries = {"scMODAL, `default`": own.get(f"{data_set}:default", {})}
-        entries |= {results["methods"][m]["title"]: results["settings"].get(f"{data_set}:{m}", {}) for m in names}
+    for data_set, entries in _entries(results).items():
         for title, entry in entries.items():
-            if not entry:
-                continue
             head = [f"`{data_set}`", title, str(len(entry["seeds"]))]
             if entry["seeds"]:
                 cells = [_mean_and_range(entry["summary"].get(key), 1 if key == "seconds" else 3) for key in PEERS]
@@ -411,8 +431,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "imputation": imputation,
     "selection": selection,
     "headline": headline,
+    "versus": versus,
 }
-SOURCES = dict.fromkeys(("imputation", "selection", "headline"), "quality")
+SOURCES = dict.fromkeys(("imputation", "selection", "headline"), "quality") | {"versus": "peers"}
 """JSON of a table that does not bear its name."""
 
 
