@@ -540,6 +540,9 @@ def transfer(
     "--max-overlap", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Cells two units may share."
 )
 @click.option(
+    "--min-cells", type=click.IntRange(1), default=10, show_default=True, help="Cells that a peak must be open in."
+)
+@click.option(
     "--background", type=click.IntRange(20), default=200, show_default=True, help="Background peaks in each bin."
 )
 @click.option("--fasta", type=PATH, help="Genome (plain or gzipped): match the background in GC content, too.")
@@ -561,6 +564,7 @@ def peakgene(
     n_units: int,
     unit_size: int,
     max_overlap: float,
+    min_cells: int,
     background: int,
     fasta: Path | None,
     leave_locus_out: bool,
@@ -577,7 +581,7 @@ def peakgene(
     from scmodal.peakgene.run import Request, peak_gene
 
     check_writable(output.parent)
-    settings = LinkSettings(window, n_units, unit_size, max_overlap, background, fdr, seed)
+    settings = LinkSettings(window, n_units, unit_size, max_overlap, min_cells, background, fdr, seed)
     wanted = [gene.strip() for gene in plot_genes.split(",") if gene.strip()]
     request = Request(leave_locus_out, paired, group_key, wanted, fasta)
     table = peak_gene(rna, atac, integrated, genes, output, settings, request, model_path, device, say)

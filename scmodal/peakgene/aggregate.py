@@ -47,6 +47,20 @@ def accessibility(units: sp.csr_matrix, peaks: Any) -> np.ndarray:
     return np.log1p(out, out=out)
 
 
+def cells_open(units: sp.csr_matrix, peaks: Any) -> np.ndarray:
+    """In how many of the cells that are in any unit each peak has a count (one number a peak).
+
+    Parameters
+    ----------
+    units, peaks
+        As of :func:`accessibility`.
+    """
+    found = np.zeros(peaks.shape[1], np.int64)
+    for cells, _ in cell_chunks(units):
+        found += sp.csr_matrix(peaks[cells]).getnnz(axis=0)
+    return found
+
+
 def unit_means(units: sp.csr_matrix, values: Any, features: np.ndarray | None = None) -> np.ndarray:
     """Mean of measured values over each unit's cells: features x units, float32.
 

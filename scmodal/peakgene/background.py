@@ -80,8 +80,9 @@ def sample_background(
     n = len(candidates)
     if n < MIN_BACKGROUND:
         raise DataError(
-            f"only {n} peaks lie on other chromosomes than the tested genes, {MIN_BACKGROUND} are needed to know how "
-            "strong a correlation is by chance: give peaks of two chromosomes or more"
+            f"only {n} peaks that are open in enough cells lie on other chromosomes than the tested genes, "
+            f"{MIN_BACKGROUND} are needed to know how strong a correlation is by chance: give peaks of two chromosomes "
+            "or more, or a smaller --min-cells"
         )
     room = max(1, n // max(per_bin, MIN_BACKGROUND))
     n_gc = min(GC_BINS, room) if gc is not None else 1

@@ -32,6 +32,9 @@ class LinkSettings:
     """Cells of a unit."""
     max_overlap: float = 0.5
     """Greatest share of its cells that a unit has in common with any other."""
+    min_cells: int = 10
+    """Cells (of the units) that a peak must be open in. One of a single cell is open in the units of that cell and in
+    no other, as many more are: its correlations are those of the cell, and the background's hardly vary."""
     background: int = 200
     """Peaks of other chromosomes in each bin of accessibility (and GC)."""
     fdr: float = 0.05
@@ -46,6 +49,7 @@ class LinkSettings:
                 ("n-units", self.n_units, self.n_units >= 10, "10 or more"),
                 ("unit-size", self.unit_size, self.unit_size >= 1, "1 or more cells"),
                 ("max-overlap", self.max_overlap, 0 <= self.max_overlap <= 1, "between 0 and 1"),
+                ("min-cells", self.min_cells, self.min_cells >= 1, "1 or more cells"),
                 ("background", self.background, self.background >= 20, "20 or more peaks"),
                 ("fdr", self.fdr, 0 < self.fdr < 1, "between 0 and 1"),
                 ("seed", self.seed, self.seed >= 0, "0 or more"),
@@ -64,6 +68,7 @@ def link_peaks(
     pairs: pd.DataFrame,
     settings: LinkSettings | None = None,
     gc: np.ndarray | None = None,
+    usable: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Test chosen pairs of genes and peaks over units of cells.
 
@@ -86,12 +91,14 @@ def link_peaks(
         Size of the background and seed are used.
     gc
         Share of G and C of every peak; without it the background is matched in accessibility alone.
+    usable
+        Whether each peak may be tested and be background; all may without it.
 
     Returns
     -------
     DataFrame
-        The rows of `pairs` whose gene and peak vary between the units, with `r`, `spearman`, `z`, `p` and `fdr`
-        (Benjamini and Hochberg over all of them) added.
+        The rows of `pairs` whose peak is usable and whose gene and peak vary between the units, with `r`, `spearman`,
+        `z`, `p` and `fdr` (Benjamini and Hochberg over all of them) added.
 
     Raises
     ------
@@ -102,6 +109,8 @@ def link_peaks(
     rng = np.random.default_rng(settings.seed)
     gene_rows, gene_varies = standardise(expression)
     peak_rows, peak_varies = standardise(accessibility)
+    if usable is not None:
+        peak_varies = peak_varies & usable
     gene, peak = pairs["gene"].to_numpy(), pairs["peak"].to_numpy()
     kept = gene_varies[gene] & peak_varies[peak]
     table = pairs[kept].reset_index(drop=True)
@@ -110,14 +119,14 @@ def link_peaks(
 
     level = accessibility.mean(axis=1, dtype=np.float64)
     chroms = genes["chrom"].to_numpy()
-    usable = np.flatnonzero(peak_varies)
+    eligible = np.flatnonzero(peak_varies)
     chrom_of_peak = peaks["chrom"].to_numpy()
     z = np.full(len(table), np.nan, np.float32)
     nulls = []
     tested = np.unique(gene)
     of_pair = chroms[gene]
     for chrom in pd.unique(chroms[tested]):
-        candidates = usable[chrom_of_peak[usable] != chrom]
+        candidates = eligible[chrom_of_peak[eligible] != chrom]
         background = sample_background(candidates, level, gc, settings.background, rng)
         own = tested[chroms[tested] == chrom]
         chance = chance_of(gene_rows[own], peak_rows, background, _kept(background, len(tested)))

@@ -17,7 +17,7 @@ from scmodal._version import __version__
 from scmodal.contracts import DataError, InputError, nearest
 from scmodal.gene_activity import WINDOW
 from scmodal.io import atomic_path, some, write_json
-from scmodal.peakgene.aggregate import accessibility, unit_means
+from scmodal.peakgene.aggregate import accessibility, cells_open, unit_means
 from scmodal.peakgene.expression import imputed_expression
 from scmodal.peakgene.formats import (
     ALL_CELLS,
@@ -204,20 +204,21 @@ def find_links(
     for name, cells in _groups(len(data.z), labels):
         try:
             units = _units(data.z, cells, settings)
+            table = _test(data, units, pairs, settings, gc, masks, measured)
         except DataError as error:
             if name == ALL_CELLS:
                 raise
             messages.append(f"Group {name!r} was left out: {error}.")
             continue
-        table = _test(data, units, pairs, settings, gc, masks, measured)
         table["n_units"], table["group"] = units.shape[0], name
         tables.append(table)
         groups[name] = {"n_cells": len(cells), "n_units": units.shape[0], "unit_size": int(units[0].nnz)}
         if name == ALL_CELLS:
-            constant = pairs["peak"].nunique() - table["peak"].nunique()
-            if constant:
+            untested = pairs["peak"].nunique() - table["peak"].nunique()
+            if untested:
                 messages.append(
-                    f"{constant:,} peaks near genes are the same in all units of cells and were not tested."
+                    f"{untested:,} of {pairs['peak'].nunique():,} peaks near genes were not tested: they are open in "
+                    f"fewer than {settings.min_cells} cells, or the same in all units of cells."
                 )
         if groups[name]["unit_size"] < settings.unit_size:
             messages.append(
@@ -258,8 +259,14 @@ def _test(
     """Tested pairs of one group of cells."""
     names = list(data.genes["gene"])
     opened = accessibility(units, data.counts)
+    usable = cells_open(units, data.counts) >= settings.min_cells
     expressed = imputed_expression(data.model, data.z, names, units)
-    table = link_peaks(expressed, opened, data.genes, data.peaks, pairs, settings, gc)
+    table = link_peaks(expressed, opened, data.genes, data.peaks, pairs, settings, gc, usable)
+    if table.empty:
+        raise DataError(
+            f"no peak near a gene is open in {settings.min_cells} cells or more and varies between the units: more "
+            "cells or deeper data are needed, or a smaller --min-cells"
+        )
     if masks is not None:
         tested = np.unique(table["gene"])
         part = [names[i] for i in tested]

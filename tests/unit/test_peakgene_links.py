@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.metrics import average_precision_score
@@ -54,6 +55,28 @@ def test_p_values_without_links_are_uniform(with_gc):
         # pairs of one gene share its noise, so that there is less in them than in as many independent ones
         error = 3 * np.sqrt(level * (1 - level) / len(p))
         assert abs((p < level).mean() - level) < 1.5 * error, level
+
+
+def test_peaks_of_single_cells_can_be_kept_out():
+    """Peaks of one deep cell fill a bin with the same values; what differs among them is far from those that do not."""
+    rng = np.random.default_rng(0)
+    units, several, single = 40, 600, 600
+    counts = rng.poisson(1.0, (several + single, units)).astype(np.float32)
+    counts[several:] = 0
+    counts[several:, :5] = 1  # all but a few are of a cell in the first five units
+    counts[several :: single // 4, :5], counts[several :: single // 4, 5:10] = 0, 1  # these of one in the next five
+    genes = pd.DataFrame({"chrom": ["chr1", "chr2"] * 20})
+    peaks = pd.DataFrame({"chrom": ["chr1", "chr2"] * ((several + single) // 2)})
+    pairs = pd.DataFrame(
+        {"gene": np.tile(np.arange(40), several + single), "peak": np.repeat(range(several + single), 40)}
+    )
+    given = (rng.normal(size=(40, units)).astype(np.float32), np.log1p(counts), genes, peaks, pairs, SETTINGS, None)
+    usable = np.arange(several + single) < several
+    tables = link_peaks(*given), link_peaks(*given, usable)
+    weak = [table["z"][table["r"].abs() < 0.1].abs().max() for table in tables]
+    assert weak[0] > 5  # hardly any correlation, and yet far from the background, which does not vary
+    assert weak[1] < 2
+    assert set(tables[1]["peak"]) == set(range(several))
 
 
 def test_links_are_seldom_found_where_there_are_none():

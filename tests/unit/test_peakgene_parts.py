@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy.stats import spearmanr
 
 from scmodal.contracts import DataError, InputError
-from scmodal.peakgene.aggregate import accessibility, cell_chunks, unit_means
+from scmodal.peakgene.aggregate import accessibility, cell_chunks, cells_open, unit_means
 from scmodal.peakgene.background import _left_out, false_discovery_rates, four_digits, p_values, sample_background
 from scmodal.peakgene.correlation import pair_correlations, ranks, standardise
 from scmodal.peakgene.formats import (
@@ -87,6 +87,14 @@ def test_accessibility_is_summed_normalised_and_logged(rng):
     values = rng.normal(size=(90, 7)).astype(np.float32)
     for given in (values, sp.csr_matrix(values)):
         np.testing.assert_allclose(unit_means(units, given), (units.toarray() @ values / 9).T, rtol=1e-4, atol=1e-6)
+
+
+def test_cells_that_a_peak_is_open_in_count_once(rng):
+    counts = sp.random(50, 30, 0.2, "csr", random_state=1, data_rvs=lambda n: rng.integers(1, 4, n).astype(np.float32))
+    units = sp.csr_matrix((rng.random((12, 50)) < 0.1).astype(np.float32))
+    there = units.toarray().any(axis=0)
+    assert 0 < there.sum() < 50
+    np.testing.assert_array_equal(cells_open(units, counts), (counts.toarray()[there] > 0).sum(axis=0))
 
 
 def test_chunks_of_cells_cover_every_unit(rng):
@@ -184,7 +192,7 @@ def test_bins_hold_alike_peaks_and_no_other_chromosome(rng):
     plain = sample_background(candidates, level, None, 50, rng)
     assert plain.peaks.shape == (25, 50)
     assert set(plain.bins(level[tested], None)) == set(range(25))
-    with pytest.raises(DataError, match="only 5 peaks lie on other chromosomes"):
+    with pytest.raises(DataError, match=r"only 5 peaks .* on other chromosomes .* smaller --min-cells"):
         sample_background(np.arange(5), level, None, 20, rng)
 
 

@@ -288,6 +288,20 @@ def test_too_few_cells(done, tmp_path, capsys):
     assert "units of 5 alike cells" in capsys.readouterr().err
 
 
+def test_peaks_of_few_cells_are_not_tested(done, tmp_path, capsys):
+    given = ("peakgene", *files(done), *SMALL)
+    assert run(*given, "--output", tmp_path / "out", "--min-cells", 200) == 0
+    assert "they are open in fewer than 200 cells" in capsys.readouterr().err
+    atac = ad.read_h5ad(done.atac)
+    cells = pd.Series(atac.obsm["peaks"].getnnz(axis=0), index=list(atac.uns["scmodal"]["peaks"]))
+    tested = set(read_table(tmp_path / "out" / "peak_gene.tsv.gz")["peak"])
+    assert tested
+    assert cells[list(tested)].min() >= 200
+    assert cells.min() < 200
+    assert run(*given, "--output", tmp_path / "none", "--min-cells", 500) == 3
+    assert "a smaller --min-cells" in capsys.readouterr().err
+
+
 def no_places(atac):
     del atac.var["chrom"]
 
