@@ -57,7 +57,8 @@ def cells_open(units: sp.csr_matrix, peaks: Any) -> np.ndarray:
     """
     found = np.zeros(peaks.shape[1], np.int64)
     for cells, _ in cell_chunks(units):
-        found += sp.csr_matrix(peaks[cells]).getnnz(axis=0)
+        counts = sp.csr_matrix(peaks[cells])
+        found += np.bincount(counts.indices[counts.data > 0], minlength=len(found))  # zeros may be stored
     return found
 
 

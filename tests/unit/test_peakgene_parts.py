@@ -90,7 +90,8 @@ def test_accessibility_is_summed_normalised_and_logged(rng):
 
 
 def test_cells_that_a_peak_is_open_in_count_once(rng):
-    counts = sp.random(50, 30, 0.2, "csr", random_state=1, data_rvs=lambda n: rng.integers(1, 4, n).astype(np.float32))
+    counts = sp.random(50, 30, 0.2, "csr", random_state=1, data_rvs=lambda n: rng.integers(0, 4, n).astype(np.float32))
+    assert (counts.data == 0).any()
     units = sp.csr_matrix((rng.random((12, 50)) < 0.1).astype(np.float32))
     there = units.toarray().any(axis=0)
     assert 0 < there.sum() < 50
