@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument(
         "--environments", type=Path, default=peers.default_environments(), help="GLUE: folder of the environments"
     )
+    parser.add_argument("--reach", type=int, default=150_000, help="GLUE: base pairs up to which it links peaks")
     parser.add_argument("--epochs", type=int, help="GLUE: of each of its trainings (its own number)")
     parser.add_argument("--threads", type=int, default=2, help="GLUE: CPU threads")
     parser.add_argument("--limit", type=float, default=6 * 3600, help="GLUE: seconds after which it is stopped")

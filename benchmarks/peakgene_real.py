@@ -219,7 +219,7 @@ def glue(data: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any
     folder
         Where what it is given and gives is kept; scores that are there are not computed again.
     options
-        `environments`, `window`, `epochs` (None: GLUE's own number), `threads`, `limit` (seconds).
+        `environments`, `reach` (base pairs), `epochs` (None: GLUE's own number), `threads`, `limit` (seconds).
     """
     import peers
 
@@ -227,7 +227,7 @@ def glue(data: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
         peers.hand_over(peers.prepare("snare_cortex", data), folder, 0)
-        asked: dict[str, Any] = {"reach": options.window, "features": True}
+        asked: dict[str, Any] = {"reach": options.reach, "features": True}
         if options.epochs:
             asked["max_epochs"] = options.epochs
         (folder / "asked.json").write_text(json.dumps(asked))

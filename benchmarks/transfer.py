@@ -77,6 +77,7 @@ def train(part: Part, data: Path, steps: int | None, threads: int, path: Path) -
     for a in adatas:
         name = a.uns["scmodal"]["modality"]
         tables[f"z_{name}"] = model.embed(modality=name)
+        tables[f"redrawn_{name}"] = model.redrawn[name]
         tables[f"l_{name}"] = _text(a.obs[key])
         if part.data_set in COARSE:
             tables[f"coarse_{name}"] = _text(a.obs[COARSE[part.data_set]])
@@ -97,9 +98,10 @@ def full(tables: Any, source: str, target: str) -> dict[str, Any]:
     from scmodal.transfer import transfer_labels
 
     z_ref, labels, z_query, truth = (tables[f"{k}_{m}"] for m in (source, target) for k in ("z", "l"))
+    redrawn = (tables[f"redrawn_{source}"], tables[f"redrawn_{target}"])
     known = truth != ""
     share = transfer_labels(z_ref, labels, z_query)
-    table = transfer_labels(z_ref, labels, z_query, calibrated=True)
+    table = transfer_labels(z_ref, labels, z_query, redrawn=redrawn)
     marked = transfer_labels(z_ref, labels, z_query, unknown=UNKNOWN)
     right = (table["label"] == truth).to_numpy()[known]
     kept = (marked["label"] != NAME).to_numpy()[known]
@@ -115,7 +117,7 @@ def full(tables: Any, source: str, target: str) -> dict[str, Any]:
     }
     if f"coarse_{source}" in tables:
         levels = {"coarse": tables[f"coarse_{source}"], "fine": labels}
-        nested = transfer_labels(z_ref, levels, z_query, calibrated=True)
+        nested = transfer_labels(z_ref, levels, z_query, redrawn=redrawn)
         coarse = (nested["label_coarse"] == tables[f"coarse_{target}"]).to_numpy()[known]
         found["hierarchy"] = {
             "accuracy_coarse": float(coarse.mean()),

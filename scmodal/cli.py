@@ -519,7 +519,10 @@ def transfer(
     )
     write_tsv(labels, output)
     if confidence == "calibrated" and not labels.attrs["calibrated"]:
-        say("too few labelled cells to calibrate by: the confidence is the plain share of the votes")
+        say(
+            f"{integrated} has no redrawn latents (it is of an earlier version): the confidence is the plain share of "
+            "the votes; `scmodal integrate` writes them"
+        )
     strange = f", {int((labels['label'] == UNKNOWN).sum())} unknown" if unknown else ""
     say(f"{output}: {len(labels)} cells{strange}, mean confidence {labels['confidence'].mean():.2f}")
 

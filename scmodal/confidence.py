@@ -1,8 +1,9 @@
 """How often a transferred label is right, as far as that can be told without the query's labels.
 
-The share of the votes that a label wins is not the chance that it is right: reference cells lie closer to each other
-than to cells of another modality, and votes of neighbours are not independent. :func:`calibrate` measures how often a
-share of this size is right on reference cells, whose labels are known, seen from where the query is;
+The share of the votes that a label wins is the chance that it is right as long as a query cell's place is as sure as
+those of the reference cells that vote. A modality that measures a cell less clearly puts it now here, now there, and
+next to cells of one label all the same: the share is then too high. So the vote is held again where the query cells
+could as well have been placed (:mod:`scmodal.redraw`), as far as their noise exceeds that of the reference.
 :func:`calibration_error` and :func:`reliability` compare confidences with a known truth.
 """
 
@@ -15,17 +16,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scmodal.neighbours import nearest_neighbours
-
-LEAST_CELLS = 100
-"""Labelled reference cells below which there is too little to calibrate by."""
-
-STAND_INS = 5
-"""Query cells that each of them is seen from."""
-
-MOST_CELLS = 20_000
-"""Reference cells that the calibration is measured on; of a larger reference as many are drawn, always the same."""
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -35,28 +25,25 @@ class Calibration:
     ----------
     shares, chances
         Knots of the curve, both ascending; between them it is linear, beyond them flat.
-    n_cells
-        Reference cells it was measured on.
     """
 
     shares: NDArray[np.float64]
     chances: NDArray[np.float64]
-    n_cells: int
 
     def __call__(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Chances (n) for shares (n)."""
         return np.asarray(np.interp(shares, self.shares, self.chances))
 
 
-def fit_curve(shares: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
-    """Isotonic regression of being right on the share of votes.
+def fit_curve(shares: NDArray[np.float64], again: NDArray[np.float64]) -> Calibration:
+    """Isotonic regression, on the share of votes, of the share that the same label has when the vote is held again.
 
     Parameters
     ----------
     shares
         Share of the votes that the winner had (n).
-    right
-        Whether the winner was right (n).
+    again
+        Its share at the cell's other place (n).
 
     Returns
     -------
@@ -65,49 +52,44 @@ def fit_curve(shares: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibrat
     """
     from sklearn.isotonic import IsotonicRegression
 
-    n = len(shares)
-    margin = 1.0 / (n + 2)
-    curve = IsotonicRegression(y_min=margin, y_max=1.0 - margin).fit(shares, right.astype(np.float64))
-    return Calibration(np.asarray(curve.X_thresholds_), np.asarray(curve.y_thresholds_), n)
+    margin = 1.0 / (len(shares) + 2)
+    curve = IsotonicRegression(y_min=margin, y_max=1.0 - margin).fit(shares, again)
+    return Calibration(np.asarray(curve.X_thresholds_), np.asarray(curve.y_thresholds_))
 
 
-def stand_ins(
-    z_ref: np.ndarray, z_query: np.ndarray, k: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]] | None:
-    """Reference cells asked as if they were query cells: each is seen from the query cell next to it.
+def other_places(
+    z_ref: np.ndarray, ref_redrawn: np.ndarray, z_query: np.ndarray, query_redrawn: np.ndarray
+) -> tuple[NDArray[np.intp], NDArray[np.float64]] | None:
+    """Where query cells would lie, had they been measured anew, beyond what holds for the reference, too.
 
-    A reference cell's own neighbourhood is denser and purer than what a cell of another modality finds around it. The
-    :data:`STAND_INS` nearest query cells lie where query cells lie; the neighbours of each, without the reference cell
-    itself, are asked for the label of the reference cell, which is known.
+    Noise adds up by its variance. A place is moved by the displacement that :mod:`scmodal.redraw` found, times the
+    square root of the share of its variance that exceeds that of the reference.
 
     Parameters
     ----------
     z_ref, z_query
         Latents, n_ref x d and n_query x d.
-    k
-        Neighbours asked.
+    ref_redrawn, query_redrawn
+        The same cells' redrawn latents, of the same shapes; rows of NaN for cells that were not redrawn.
 
     Returns
     -------
-    (cells, indices, distances)
-        Reference cells (n, each as often as it has stand-ins), their stand-ins' neighbours among the reference and
-        the distances of these (both n x k, nearest first). None where there is too little to calibrate by.
+    (cells, places)
+        Positions of the query cells that were redrawn (n) and their other places (n x d). None where the query is no
+        noisier than the reference, or nothing was redrawn.
     """
-    n = len(z_ref)
-    if n < LEAST_CELLS or len(z_query) == 0 or k >= n:
+    moved = [
+        np.asarray(b, np.float64) - np.asarray(a, np.float64)
+        for a, b in ((z_ref, ref_redrawn), (z_query, query_redrawn))
+    ]
+    known = [np.isfinite(item).all(axis=1) for item in moved]
+    if not (known[0].any() and known[1].any()):
         return None
-    cells = np.arange(n)
-    if n > MOST_CELLS:
-        cells = np.sort(np.random.default_rng(0).choice(n, MOST_CELLS, replace=False))
-    beside = nearest_neighbours(z_query, z_ref[cells], STAND_INS)[0]
-    cells, beside = np.repeat(cells, beside.shape[1]), beside.ravel()
-    asked, place = np.unique(beside, return_inverse=True)
-    indices, distances = nearest_neighbours(z_ref, z_query[asked], k + 1)
-    indices, distances = indices[place], distances[place]
-    out = indices == cells[:, None]
-    # a cell that is not among its stand-in's neighbours leaves the farthest place free
-    out[~out.any(axis=1), -1] = True
-    return cells, indices[~out].reshape(-1, k), distances[~out].reshape(-1, k)
+    noise = [float(np.square(item[rows]).sum(axis=1).mean()) for item, rows in zip(moved, known)]
+    if noise[1] <= noise[0]:
+        return None
+    cells = np.flatnonzero(known[1])
+    return cells, np.asarray(z_query, np.float64)[cells] + (1.0 - noise[0] / noise[1]) ** 0.5 * moved[1][cells]
 
 
 def calibration_error(confidence: Any, right: Any, bins: int = 10) -> float:

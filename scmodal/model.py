@@ -23,6 +23,7 @@ from scmodal.latents import evened, lengthened
 from scmodal.links import LinkTable, build_links, check_pairs
 from scmodal.predictability import Spread
 from scmodal.presets import Preset, get_preset
+from scmodal.redraw import redrawn
 from scmodal.rows import LazyRows, row_chunks
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ class ScModal:
         What was noticed on the way, as sentences.
     references
         Latents of training cells that imputation goes by (at most :data:`REFERENCE_CELLS` of each modality).
+    redrawn
+        By modality the latents that training cells could as well have been given, see :mod:`scmodal.redraw`.
 
     Examples
     --------
@@ -170,6 +173,7 @@ class ScModal:
         self.training: dict[str, Any] = {}
         self.latents: dict[str, NDArray[np.float32]] = {}
         self.references: dict[str, NDArray[np.float32]] = {}
+        self.redrawn: dict[str, NDArray[np.float32]] = {}
         self._networks: Networks | None = None
         self._cycle_quantiles: dict[str, dict[str, list[float]]] = {}
 
@@ -318,9 +322,27 @@ class ScModal:
             )
             for item in inputs
         }
+        self.redrawn = {item.modality: self._redrawn(item) for item in inputs}
         if self.preset.impute_neighbours > 0:
             self.references = {name: _some_cells(z) for name, z in self.latents.items()}
         self._learn_cycle_errors(inputs)
+
+    def _redrawn(self, item: EngineInput) -> NDArray[np.float32]:
+        """Where the training cells of a data set could as well lie."""
+        name = item.modality
+
+        def told(cells: NDArray[np.intp]) -> NDArray[np.float32] | None:
+            return None if item.told is None else item.told[cells]
+
+        def encode(x: NDArray[np.float32], cells: NDArray[np.intp]) -> NDArray[np.float32]:
+            return self._encode([x], len(x), name, told(cells))
+
+        def generate(z: NDArray[np.float32], cells: NDArray[np.intp]) -> NDArray[np.float32]:
+            out = np.empty((len(z), item.x.shape[1]), np.float32)
+            return self._apply("generators", name, [self._to_networks(z)], out, told(cells))
+
+        feature = pd.factorize(np.asarray(item.recipe.columns, dtype=object))[0]
+        return redrawn(item.x, self.latents[name], feature, encode, generate)
 
     def _learn_cycle_errors(self, inputs: Sequence[EngineInput]) -> None:
         """Quantiles of |z - E_j(G_j(z))| over the training cells of j: the scale of an imputed cell's confidence."""

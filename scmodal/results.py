@@ -19,6 +19,7 @@ from scmodal._version import __version__
 from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5ad, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 from scmodal.presets import pairs_of
+from scmodal.redraw import REDRAWN
 from scmodal.rows import row_chunks
 
 FINAL_STEPS = 50
@@ -40,10 +41,11 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
 
     Returns
     -------
-    MuData; each modality with ``obsm["X_scmodal"]``, ``var["linked"]`` (has a link that was used) and ``var["used"]``
-    (is a column of the engine's input). ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices are those of
-    `adatas`, not copies; those that are still in their file are left out, and so are counts of peaks
-    (``obsm["peaks"]``): they stay in the prepared file, for the latent is of gene activity.
+    MuData; each modality with ``obsm["X_scmodal"]``, ``obsm["X_scmodal_redrawn"]`` (:mod:`scmodal.redraw`),
+    ``var["linked"]`` (has a link that was used) and ``var["used"]`` (is a column of the engine's input).
+    ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices are those of `adatas`, not copies; those that are
+    still in their file are left out, and so are counts of peaks (``obsm["peaks"]``): they stay in the prepared file,
+    for the latent is of gene activity.
     """
     modalities = {}
     for name, adata in zip(model.modalities, adatas):
@@ -57,6 +59,7 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
             uns=_without_peaks(adata.uns),
         )
         copy.obsm[LATENT_KEY] = model.embed(modality=name)
+        copy.obsm[REDRAWN] = model.redrawn[name]
         copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
         copy.var["used"] = copy.var_names.isin(recipe.features)
         modalities[name] = copy

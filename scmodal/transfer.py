@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmodal.confidence import fit_curve, stand_ins
+from scmodal.confidence import fit_curve, other_places
 from scmodal.contracts import MODALITIES, InputError, canonical_modality, nearest
 from scmodal.neighbours import nearest_neighbours
 from scmodal.novelty import novelty, usual_distances
+from scmodal.redraw import REDRAWN
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -61,7 +62,7 @@ def transfer_labels(
     k: int = 15,
     cells: Sequence[str] | pd.Index | None = None,
     *,
-    calibrated: bool = False,
+    redrawn: tuple[np.ndarray, np.ndarray] | None = None,
     unknown: float = 0.0,
 ) -> pd.DataFrame:
     """Label every query cell by a distance-weighted vote of its nearest labelled reference cells.
@@ -72,9 +73,8 @@ def transfer_labels(
 
     The plain confidence is the winner's share of the k votes and nothing else: 1 if all neighbours agree, never below
     1 / (number of labels among them). It is corrected neither for how common a label is nor for how far the
-    neighbours are. With `calibrated` it is the chance that the label is right, estimated from how often a share of
-    that size is right on reference cells (:mod:`scmodal.confidence`); the shares stand where fewer than
-    :data:`scmodal.confidence.LEAST_CELLS` reference cells have labels.
+    neighbours are. With `redrawn` it is the chance that the label is right: the share, less what is lost where query
+    cells are placed less surely than reference cells (:mod:`scmodal.confidence`).
 
     Parameters
     ----------
@@ -91,8 +91,9 @@ def transfer_labels(
         Neighbours asked; all labelled reference cells where there are fewer.
     cells
         Names of the query cells (n_query); row numbers from 0 if not given.
-    calibrated
-        Whether confidences are chances of being right instead of shares.
+    redrawn
+        Latents of the reference's and of the query's cells had they been measured anew (``obsm["X_scmodal_redrawn"]``,
+        see :mod:`scmodal.redraw`), of the shapes of `z_ref` and `z_query`; None leaves the shares.
     unknown
         Cells with a :func:`scmodal.novelty.novelty` above this are called :data:`UNKNOWN`; 0 for none.
 
@@ -103,7 +104,7 @@ def transfer_labels(
         `second_label` (label with the second largest sum, ``""`` if all neighbours carry one label; for unknown cells
         the label that they would have), `entropy` (of the shares of all labels, natural logarithm: 0 if all agree).
         These are of the finest level; every level above adds `label_<level>` and `confidence_<level>`.
-        ``attrs["calibrated"]`` says whether confidences were calibrated.
+        ``attrs["calibrated"]`` says whether confidences are chances.
 
     Raises
     ------
@@ -121,9 +122,10 @@ def transfer_labels(
     ref = ref[present]
     indices, distances = nearest_neighbours(ref, query, k)
     votes = _vote(distances, indices, tree)
-    sample = stand_ins(ref, query, indices.shape[1]) if calibrated else None
-    if sample is not None:
-        votes.confidence = _calibrated(votes.confidence, sample, tree)
+    if redrawn is not None:
+        moved = other_places(ref, _as_latent(redrawn[0], "redrawn")[present], query, _as_latent(redrawn[1], "redrawn"))
+        if moved is not None:
+            votes.confidence = _calibrated(votes, ref, moved, indices.shape[1], tree)
 
     winners = [np.array(level.names, dtype=object)[votes.winner[:, at]] for at, level in enumerate(tree)]
     finest = np.array(tree[-1].names, dtype=object)
@@ -147,7 +149,7 @@ def transfer_labels(
     for at, level in enumerate(tree[:-1]):
         table[f"label_{level.key}"] = winners[at]
         table[f"confidence_{level.key}"] = votes.confidence[:, at]
-    table.attrs["calibrated"] = sample is not None
+    table.attrs["calibrated"] = redrawn is not None
     return table
 
 
@@ -260,18 +262,22 @@ def _count(finest: np.ndarray, tree: list[_Level], votes: _Votes, rows: slice) -
 
 
 def _calibrated(
-    shares: np.ndarray, sample: tuple[np.ndarray, np.ndarray, np.ndarray], tree: list[_Level]
+    votes: _Votes, ref: np.ndarray, moved: tuple[np.ndarray, np.ndarray], k: int, tree: list[_Level]
 ) -> np.ndarray:
-    """Chances of being right (n x levels) for shares, learnt from reference cells seen from their stand-ins.
+    """Chances of being right (n x levels), from the votes at other places of some of the cells.
 
     A fine label is never surer than the coarse one above it.
     """
-    cells, indices, distances = sample
-    known = _vote(distances, indices, tree)
-    chances = [
-        fit_curve(known.confidence[:, at], known.winner[:, at] == level.of[cells])(shares[:, at])
-        for at, level in enumerate(tree)
-    ]
+    cells, places = moved
+    again = np.zeros((len(cells), len(tree)))
+    for start in range(0, len(cells), _VOTE_BLOCK):
+        rows = slice(start, min(start + _VOTE_BLOCK, len(cells)))
+        indices, distances = nearest_neighbours(ref, places[rows], k)
+        finest = _shares(distances, tree[-1].of[indices], len(tree[-1].names))
+        for at, level in enumerate(tree):
+            same = level.of_finest[None, :] == votes.winner[cells[rows], at][:, None]
+            again[rows, at] = np.clip((finest * same).sum(axis=1), 0.0, 1.0)
+    chances = [fit_curve(votes.confidence[cells, at], again[:, at])(votes.confidence[:, at]) for at in range(len(tree))]
     return np.minimum.accumulate(np.column_stack(chances), axis=1)
 
 
@@ -296,9 +302,11 @@ def transfer_between(
     label_key
         Column of the source's ``obs``, or several, coarse first; by default the one named in its
         ``uns["scmodal"]["label_key"]``.
-    k, calibrated, unknown
-        Neighbours asked, whether confidences are chances of being right, and from which novelty on cells are called
-        unknown; see :func:`transfer_labels`.
+    k, unknown
+        Neighbours asked, and from which novelty on cells are called unknown; see :func:`transfer_labels`.
+    calibrated
+        Whether confidences are chances of being right; they are the shares of the votes where `mdata` does not hold
+        the redrawn latents (it was written before there were any).
 
     Returns
     -------
@@ -350,9 +358,9 @@ def transfer_between(
         )
         raise InputError(f"{what}. {_columns_hint(a, src)}")
     labels = a.obs[columns[0]] if len(columns) == 1 else {column: a.obs[column] for column in columns}
-    return transfer_labels(
-        a.obsm[LATENT], labels, b.obsm[LATENT], k, b.obs_names, calibrated=calibrated, unknown=unknown
-    )
+    there = calibrated and REDRAWN in a.obsm and REDRAWN in b.obsm
+    redrawn = (a.obsm[REDRAWN], b.obsm[REDRAWN]) if there else None
+    return transfer_labels(a.obsm[LATENT], labels, b.obsm[LATENT], k, b.obs_names, redrawn=redrawn, unknown=unknown)
 
 
 def _label_columns(adata: Any, modality: str, label_key: str | Sequence[str] | None) -> list[str]:

@@ -230,43 +230,79 @@ def two_modalities(
     return ref, kinds[0].astype(str), query + shift * rng.normal(size=query.shape), kinds[1].astype(str)
 
 
+def measured_again(
+    seed: int, noise: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Six types apart from each other, measured with some noise in reference and query, and both measured again."""
+    rng = np.random.default_rng(seed)
+    centres = 1.2 * rng.normal(size=(6, 10))
+    kinds = rng.integers(6, size=(2, 1200))
+    (ref, ref_again), (query, query_again) = (
+        [centres[k] + level * rng.normal(size=(1200, 10)) for _ in range(2)] for k, level in zip(kinds, noise)
+    )
+    # a latent and its redraw differ by one measurement's noise, not by that of two
+    moved = tuple(one + (two - one) / 2**0.5 for one, two in ((ref, ref_again), (query, query_again)))
+    return ref, kinds[0].astype(str), query, kinds[1].astype(str), moved
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_calibrated_confidence_is_nearer_to_the_chance_of_being_right(seed: int) -> None:
-    ref, labels, query, truth = two_modalities(seed, spread=2.0, shift=0.3)
-    # among types that overlap, two votes that agree are far from certainty
-    share = transfer.transfer_labels(ref, labels, query, k=2)
-    got = transfer.transfer_labels(ref, labels, query, k=2, calibrated=True)
+    ref, labels, query, truth, redrawn = measured_again(seed, (0.5, 1.8))
+    # the reference's types are apart, and a query cell that noise puts next to another type is as sure of it
+    share = transfer.transfer_labels(ref, labels, query)
+    got = transfer.transfer_labels(ref, labels, query, redrawn=redrawn)
     pd.testing.assert_frame_equal(got.drop(columns="confidence"), share.drop(columns="confidence"))
     right = got["label"] == truth
     error = calibration_error(share["confidence"], right)
-    assert error > 0.15
+    assert error > 0.1
     assert calibration_error(got["confidence"], right) < error / 2
     # a rising curve: the order of the shares is kept
     order = np.argsort(share["confidence"].to_numpy(), kind="stable")
     assert (np.diff(got["confidence"].to_numpy()[order]) >= 0).all()
     assert got.attrs["calibrated"]
+    assert not share.attrs["calibrated"]
 
 
-def test_curve_through_shares_that_are_right_half_the_time() -> None:
-    shares, right = np.repeat([0.4, 0.9], 50), np.tile([False, True], 50)
-    right[50:] = np.arange(50) < 40
-    curve = fit_curve(shares, right)
+def test_the_share_is_the_chance_where_both_are_equally_noisy() -> None:
+    ref, labels, query, truth, redrawn = measured_again(3, (1.0, 1.0))
+    share = transfer.transfer_labels(ref, labels, query)
+    got = transfer.transfer_labels(ref, labels, query, redrawn=redrawn)
+    assert np.abs(got["confidence"] - share["confidence"]).mean() < 0.03
+    assert calibration_error(got["confidence"], got["label"] == truth) < 0.1
+
+
+def test_the_share_stands_where_the_reference_is_noisier() -> None:
+    ref, labels, query, truth, redrawn = measured_again(3, (1.5, 0.5))
+    share = transfer.transfer_labels(ref, labels, query)
+    got = transfer.transfer_labels(ref, labels, query, redrawn=redrawn)
+    pd.testing.assert_frame_equal(got, share)
+    assert got["confidence"].mean() < (got["label"] == truth).mean()  # too modest rather than too sure
+
+
+def test_cells_that_were_not_redrawn_get_the_same_curve() -> None:
+    ref, labels, query, _, (ref_again, query_again) = measured_again(0, (0.5, 1.8))
+    whole = transfer.transfer_labels(ref, labels, query, redrawn=(ref_again, query_again))
+    query_again[::2] = np.nan
+    half = transfer.transfer_labels(ref, labels, query, redrawn=(ref_again, query_again))
+    assert np.abs(whole["confidence"] - half["confidence"]).max() < 0.15
+    query_again[:] = np.nan
+    none = transfer.transfer_labels(ref, labels, query, redrawn=(ref_again, query_again))
+    assert none["confidence"].equals(transfer.transfer_labels(ref, labels, query)["confidence"])
+
+
+def test_curve_of_shares_and_what_they_are_again() -> None:
+    shares, again = np.repeat([0.4, 0.9], 50), np.tile([0.0, 1.0], 50)
+    again[50:] = np.arange(50) < 40
+    curve = fit_curve(shares, again)
     assert curve(np.array([0.0, 0.4, 0.9, 1.0])) == pytest.approx([0.5, 0.5, 0.8, 0.8])
     # a hundred cases without a failure are no certainty
-    assert fit_curve(shares, np.ones(100, dtype=bool))(np.array([1.0])) == pytest.approx([1 - 1 / 102])
-
-
-def test_few_reference_cells_keep_the_share() -> None:
-    ref, labels, query, _ = two_modalities(0)
-    got = transfer.transfer_labels(ref[:90], labels[:90], query, calibrated=True)
-    assert not got.attrs["calibrated"]
-    pd.testing.assert_frame_equal(got, transfer.transfer_labels(ref[:90], labels[:90], query))
+    assert fit_curve(shares, np.ones(100))(np.array([1.0])) == pytest.approx([1 - 1 / 102])
 
 
 def test_calibrated_levels_are_nested() -> None:
-    ref, labels, query, truth = two_modalities(1, spread=1.5)
+    ref, labels, query, truth, redrawn = measured_again(1, (0.5, 1.5))
     halves = np.where(labels < "3", "low", "high")
-    got = transfer.transfer_labels(ref, {"half": halves, "type": labels}, query, calibrated=True)
+    got = transfer.transfer_labels(ref, {"half": halves, "type": labels}, query, redrawn=redrawn)
     assert (got["confidence"] <= got["confidence_half"]).all()
     right = got["label_half"] == np.where(truth < "3", "low", "high")
     assert calibration_error(got["confidence_half"], right) < 0.05
