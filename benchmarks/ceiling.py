@@ -12,12 +12,10 @@ tables.py, which puts `default` beside these (quality.json and transfer.json).
 
 from __future__ import annotations
 
-import argparse
-import platform
-import sys
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
 import quality
 
@@ -66,19 +64,12 @@ def known(adata: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data sets"
-    )
-    parser.add_argument("--output", type=Path, default=HERE / "ceiling.json")
-    options = parser.parse_args()
-    if not options.data.is_dir():
-        sys.exit(f"{options.data}: no such folder; name the one with the published data sets by --data")
+    parser = driving.command_line(__doc__, HERE / "ceiling.json")
+    options = driving.parsed(parser)
 
     from scmodal.io import write_json
-    from scmodal.model import software_versions
 
-    results: dict[str, Any] = {"versions": software_versions(), "machine": platform.machine(), "data_sets": {}}
+    results = driving.earlier_results(options, "data_sets")
     for name in quality.DATA_SETS:
         results["data_sets"][name] = [known(adata) for adata in quality.prepared(name, options.data)]
         print(name, results["data_sets"][name], flush=True)

@@ -19,18 +19,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import driving
 import numpy as np
 import pandas as pd
 import quality
@@ -388,14 +387,6 @@ def run_seeds(
         yield found
 
 
-@contextmanager
-def cache() -> Iterator[None]:
-    """Compiled functions of the metrics' neighbour searches go where a read-only checkout does not matter."""
-    with tempfile.TemporaryDirectory() as place:
-        os.environ.setdefault("NUMBA_CACHE_DIR", place)
-        yield
-
-
 def default_environments() -> Path:
     """Folder below the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scmodal-benchmarks"
@@ -403,12 +394,8 @@ def default_environments() -> Path:
 
 def arguments() -> argparse.Namespace:
     """The command line, checked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data sets"
-    )
+    parser = driving.command_line(__doc__, HERE / "peers.json")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="DATA_SET:METHOD, several")
     parser.add_argument(
         "--again", action="store_true", help="run parts that are already in the output, failed ones too"
@@ -416,14 +403,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=6 * 3600, help="seconds after which a run is stopped")
     parser.add_argument("--environments", type=Path, default=default_environments(), help="folder of the environments")
     parser.add_argument("--newer-python", help="Python 3.12 or later, for DIAGVI; by default one that is on the PATH")
-    parser.add_argument("--output", type=Path, default=HERE / "peers.json")
-    options = parser.parse_args()
+    options = driving.parsed(parser)
     known = [f"{data_set}:{method}" for data_set in quality.DATA_SETS for method in METHODS]
-    if not options.data.is_dir():
-        sys.exit(f"{options.data}: no such folder; name the one with the published data sets by --data")
-    unknown = set(options.only or []) - set(known)
-    if unknown:
-        sys.exit(f"unknown: {', '.join(sorted(unknown))} (known: {', '.join(known)})")
+    driving.check_known(options.only, known)
     if options.environments.resolve().is_relative_to(HERE.parent):
         sys.exit(f"{options.environments}: the peers' environments are kept out of the repository; name another folder")
     options.wanted = options.only or known
@@ -435,8 +417,7 @@ def main() -> None:
     from scmodal.io import write_json
 
     options = arguments()
-    results = json.loads(options.output.read_text()) if options.output.exists() else {"settings": {}}
-    results["machine"] = {"processor": platform.machine(), "threads": options.threads}
+    results = driving.earlier_results(options, "settings")
     results["methods"] = {
         name: {"title": method.title, "requirements": list(method.requirements)} for name, method in METHODS.items()
     }
@@ -465,5 +446,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with cache():
+    with driving.surroundings():
         main()

@@ -12,19 +12,13 @@ memory stand beside its numbers. Parts that are already in the JSON are not run 
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import platform
 import resource
-import sys
-import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
@@ -219,28 +213,16 @@ def summarise(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Run what is asked for and write the JSON after every seed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data sets"
-    )
+    parser = driving.command_line(__doc__, HERE / "quality.json")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="DATA_SET:PRESET, several")
     parser.add_argument("--again", action="store_true", help="run parts that are already in the output")
-    parser.add_argument("--output", type=Path, default=HERE / "quality.json")
-    options = parser.parse_args()
-    if not options.data.is_dir():
-        sys.exit(f"{options.data}: no such folder; name the one with the published data sets by --data")
-    unknown = set(options.only or []) - {setting.name for setting in SETTINGS}
-    if unknown:
-        sys.exit(f"unknown: {', '.join(unknown)} (known: {', '.join(setting.name for setting in SETTINGS)})")
+    options = driving.parsed(parser)
+    driving.check_known(options.only, [setting.name for setting in SETTINGS])
 
     from scmodal.io import write_json
-    from scmodal.model import software_versions
 
-    results = json.loads(options.output.read_text()) if options.output.exists() else {"settings": {}}
-    results["machine"] = {"processor": platform.machine(), "threads": options.threads}
-    results["versions"] = software_versions()
+    results = driving.earlier_results(options, "settings")
     for setting in SETTINGS:
         if options.only and setting.name not in options.only:
             continue
@@ -249,9 +231,7 @@ def main() -> None:
         for seed in range(options.seeds):
             if any(row["seed"] == seed for row in seeds):
                 continue
-            # a process of its own: memory of one run does not count for the next
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
-                row = own.submit(measure, setting, seed, options.data, options.threads).result()
+            row = driving.apart(measure, setting, seed, options.data, options.threads)
             print(setting.name, {k: round(v, 3) for k, v in row.items()}, flush=True)
             seeds.append(row)
             results["settings"][setting.name] = {"summary": summarise(seeds), "seeds": seeds}
@@ -259,10 +239,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # compiled functions of the metrics' neighbour searches go where a read-only checkout does not matter
-    with tempfile.TemporaryDirectory() as cache:
-        import os
-
-        os.environ.setdefault("NUMBA_CACHE_DIR", cache)
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it
+    with driving.surroundings():
         main()

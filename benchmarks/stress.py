@@ -13,18 +13,12 @@ side, so those that lack a counterpart count as wrong. Parts that are already in
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import platform
-import sys
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
 from quality import DATA_SETS, judged, summarise
 
@@ -181,28 +175,16 @@ def run(case: Case, seed: int, data: Path, threads: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run what is asked for and write the JSON after every seed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data sets"
-    )
+    parser = driving.command_line(__doc__, HERE / "stress.json")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="titles of cases")
     parser.add_argument("--again", action="store_true", help="run cases that are already in the output")
-    parser.add_argument("--output", type=Path, default=HERE / "stress.json")
-    options = parser.parse_args()
-    if not options.data.is_dir():
-        sys.exit(f"{options.data}: no such folder; name the one with the published data sets by --data")
-    unknown = set(options.only or []) - {case.title for case in CASES}
-    if unknown:
-        sys.exit(f"unknown: {', '.join(unknown)} (known: {', '.join(case.title for case in CASES)})")
+    options = driving.parsed(parser)
+    driving.check_known(options.only, [case.title for case in CASES])
 
     from scmodal.io import write_json
-    from scmodal.model import software_versions
 
-    results = json.loads(options.output.read_text()) if options.output.exists() else {"cases": {}}
-    results["machine"] = {"processor": platform.machine(), "threads": options.threads}
-    results["versions"] = software_versions()
+    results = driving.earlier_results(options, "cases")
     for case in CASES:
         if options.only and case.title not in options.only:
             continue
@@ -211,8 +193,7 @@ def main() -> None:
         for seed in range(options.seeds):
             if any(row["seed"] == seed for row in seeds):
                 continue
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
-                row = own.submit(run_by_title, case.title, seed, options.data, options.threads).result()
+            row = driving.apart(run_by_title, case.title, seed, options.data, options.threads)
             print(case.title, {k: v if isinstance(v, (str, list)) else round(v, 3) for k, v in row.items()}, flush=True)
             seeds.append(row)
             numbers = [{k: v for k, v in row.items() if k not in {"verdict", "reasons"}} for row in seeds]
@@ -229,10 +210,5 @@ def run_by_title(title: str, seed: int, data: Path, threads: int) -> dict[str, A
 
 
 if __name__ == "__main__":
-    # compiled functions of the neighbour searches go where a read-only checkout does not matter
-    with tempfile.TemporaryDirectory() as cache:
-        import os
-
-        os.environ.setdefault("NUMBA_CACHE_DIR", cache)
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it
+    with driving.surroundings():
         main()

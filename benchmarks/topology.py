@@ -11,13 +11,13 @@ documentation.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
+from quality import summarise
 
 HERE = Path(__file__).resolve().parent
 SIZE = {"n_cells": 400, "n_genes": 300, "n_proteins": 40, "n_cell_types": 6, "n_markers": 24}
@@ -69,15 +69,7 @@ def main() -> None:
     settings: dict[str, Any] = {}
     for setting, (topology, order) in SETTINGS.items():
         seeds = [measure(setting, seed, options.threads) for seed in range(options.seeds)]
-        summary = {
-            key: {
-                "mean": float(np.mean([row[key] for row in seeds])),
-                "min": float(np.min([row[key] for row in seeds])),
-                "max": float(np.max([row[key] for row in seeds])),
-            }
-            for key in seeds[0]
-            if key != "seed"
-        }
+        summary = summarise(seeds)
         print(setting, {key: round(entry["mean"], 3) for key, entry in summary.items()}, flush=True)
         settings[setting] = {"topology": topology, "order": order, "summary": summary, "seeds": seeds}
     results = {
@@ -91,7 +83,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # compiled functions of the metrics' neighbour searches go where a read-only checkout does not matter
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    with driving.surroundings():
         main()

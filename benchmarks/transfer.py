@@ -16,17 +16,12 @@ then puts the table into the documentation.
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import platform
-import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
@@ -172,28 +167,18 @@ def parts(seeds: int, only: list[str] | None) -> list[Part]:
 
 def main() -> None:
     """Run what is asked for and write the JSON after every part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data sets"
-    )
+    parser = driving.command_line(__doc__, HERE / "transfer.json")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, help="fewer steps than the preset's, for a quick look")
     parser.add_argument("--only", nargs="*", help="data sets, or `dropped`")
     parser.add_argument("--again", action="store_true", help="run parts that are already in the output")
     parser.add_argument("--latents", type=Path, help="folder that keeps the trained latents")
-    parser.add_argument("--output", type=Path, default=HERE / "transfer.json")
-    options = parser.parse_args()
-    if not options.data.is_dir():
-        sys.exit(f"{options.data}: no such folder; name the one with the published data sets by --data")
+    options = driving.parsed(parser)
 
     from scmodal.io import write_json
-    from scmodal.model import software_versions
     from scmodal.presets import get_preset
 
-    results = json.loads(options.output.read_text()) if options.output.exists() else {"full": {}, "dropped": {}}
-    results |= {"unknown_above": UNKNOWN, "versions": software_versions()}
-    results["machine"] = {"processor": platform.machine(), "threads": options.threads}
+    results = driving.earlier_results(options, "full", "dropped") | {"unknown_above": UNKNOWN}
     steps = options.steps or get_preset("default").steps
     with tempfile.TemporaryDirectory() as scratch:
         for part in parts(options.seeds, options.only):
@@ -201,9 +186,7 @@ def main() -> None:
             if not options.again and rows.get(part.name, {}).get("steps") == steps:
                 continue
             given = (part, options.data, options.steps, options.threads, options.latents or Path(scratch))
-            # a process of its own: memory of one run does not stay for the next
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
-                rows[part.name] = own.submit(measure, *given).result()
+            rows[part.name] = driving.apart(measure, *given)
             print(part.name, _brief(rows[part.name]), flush=True)
             write_json(results, options.output)
 
@@ -214,10 +197,5 @@ def _brief(row: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # compiled functions of the neighbour searches go where a read-only checkout does not matter
-    with tempfile.TemporaryDirectory() as cache:
-        import os
-
-        os.environ.setdefault("NUMBA_CACHE_DIR", cache)
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it
+    with driving.surroundings():
         main()

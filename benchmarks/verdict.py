@@ -11,13 +11,11 @@ of `scmodal select` on a short training. Results: benchmarks/verdict.json; parts
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
 from quality import DATA_SETS, prepared
 
@@ -78,14 +76,11 @@ def main() -> None:
     options = parser.parse_args()
 
     from scmodal.io import write_json
-    from scmodal.model import software_versions
 
     names = ["simulated", *(DATA_SETS if options.data else [])]
     settings = [f"{name}:{links}" for name in names for links in ("links", "random")]
     settings.insert(2, "simulated:unrelated")
-    results = json.loads(options.output.read_text()) if options.output.exists() else {"settings": {}}
-    results["versions"] = software_versions()
-    results["steps"] = STEPS
+    results = driving.earlier_results(options, "settings") | {"steps": STEPS}
     for setting in settings:
         if options.only and setting not in options.only:
             continue
@@ -104,6 +99,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    with driving.surroundings():
         main()

@@ -1,0 +1,69 @@
+"""What the benchmark commands share: the data folder, results that are gone on with, processes of their own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def command_line(description: str | None, output: Path) -> argparse.ArgumentParser:
+    """Parser with the options that every command has: `--data`, `--threads`, `--output`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=output)
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; without the data the command ends here."""
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        sys.exit(f"{options.data}: no such folder; name the one with the published data sets by --data")
+    return options
+
+
+def check_known(asked: list[str] | None, known: list[str]) -> None:
+    """End the command if something is asked for that there is not."""
+    unknown = sorted(set(asked or []) - set(known))
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)} (known: {', '.join(known)})")
+
+
+def earlier_results(options: argparse.Namespace, *parts: str) -> dict[str, Any]:
+    """What the output holds already, or empty `parts`; stamped with the machine and the versions of this run."""
+    from scmodal.model import software_versions
+
+    found: dict[str, Any] = {part: {} for part in parts}
+    if options.output.exists():
+        found |= json.loads(options.output.read_text())
+    machine = {"processor": platform.machine(), "threads": options.threads}
+    return found | {"machine": machine, "versions": software_versions()}
+
+
+def apart(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in a process of its own: memory of one run does not count for the next."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
+        return own.submit(function, *arguments).result()
+
+
+@contextmanager
+def surroundings() -> Iterator[None]:
+    """Compiled functions go where a read-only checkout does not matter, and threads wait as the command line's do."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        yield
