@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scmodal.presets import pairs_of
 
 HERE = Path(__file__).resolve().parent
@@ -396,6 +398,31 @@ def transfer(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def ceiling(results: dict[str, Any]) -> str:
+    """Accuracy with the labels given, beside that of labels carried by `default` to the same cells."""
+    settings = json.loads((HERE / "quality.json").read_text())["settings"]
+    votes = json.loads((HERE / "transfer.json").read_text())["full"]
+    titles = {"rna": "RNA", "protein": "protein", "atac": "ATAC"}
+    lines = [
+        "| data set | cells | known: nearest | known: votes of 15 | known: logistic regression | carried: nearest | "
+        "carried: votes of 15 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for data_set, rows in results["data_sets"].items():
+        names = [row["modality"] for row in rows]
+        for row, source, way in zip(rows, names[::-1], ("other_to_rna", "rna_to_other")):
+            carried = settings[f"{data_set}:default"]["summary"][f"accuracy_{way}"]["mean"]
+            voted = [
+                found[f"{source}_to_{row['modality']}"]["accuracy"]
+                for name, found in votes.items()
+                if name.split(":")[0] == data_set
+            ]
+            numbers = [*(row[key] for key in ("nearest", "votes", "logistic_regression")), carried, np.mean(voted)]
+            cells = [f"`{data_set}`", titles[row["modality"]], *(f"{number:.3f}" for number in numbers)]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 STRESS = {key: QUALITY[key] for key in ("accuracy_rna_to_other", "accuracy_other_to_rna", "foscttm")} | {
     "imputation_r_rna_to_other": "r imputed from RNA"
 }
@@ -427,6 +454,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "verdict": verdict,
     "transfer": transfer,
     "stress": stress,
+    "ceiling": ceiling,
     "scale": scale,
     "imputation": imputation,
     "selection": selection,
