@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
+import numpy as np
 import pytest
 import yaml
 
@@ -47,3 +48,14 @@ def test_a_module_on_its_own_brings_the_released_command():
 
 def test_every_module_has_one():
     assert {path.parent.name for path in MODULES} == {path.parent.name for path in REPO.glob("modules/*/*/*/main.nf")}
+
+
+@pytest.mark.slow
+def test_scanpy_finds_neighbours_by_every_metric():
+    """Scanpy takes pynndescent beyond 4,096 cells, and cannot read what some versions of it give."""
+    import scanpy as sc
+    from anndata import AnnData
+
+    adata = AnnData(obsm={"X_scmodal": np.random.default_rng(0).normal(size=(4200, 5)).astype(np.float32)})
+    sc.pp.neighbors(adata, n_neighbors=5, use_rep="X_scmodal", metric="cosine")
+    assert adata.obsp["distances"].shape == (4200, 4200)
