@@ -387,12 +387,12 @@ def transfer(results: dict[str, Any]) -> str:
             cells = [f"`{data_set}`", seed, f"{row['steps']:,}", titles[way.split("_to_")[0]]]
             cells += [f"{value:.3f}" for value in numbers] + [f"{100 * found['unknown']:.1f} %"]
             lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "| missing from the reference | steps | cells | called unknown | precision | recall |"]
+    lines += ["", "| data set | missing from the reference | cells | called unknown | precision | recall |"]
     lines += ["|---|---|---|---|---|---|"]
-    for name, row in sorted(results["dropped"].items()):
-        side, population = name.split(":")[2].split(" without ")
+    for name, row in results["dropped"].items():
+        data_set, (side, population) = name.split(":")[0], name.split(":")[1].split(" without ")
         precision = "–" if row["precision"] is None else f"{row['precision']:.2f}"
-        cells = [f"{population} ({titles[side]})", f"{row['steps']:,}", f"{row['missing']:,}"]
+        cells = [f"`{data_set}`", f"{population} ({titles[side]})", f"{row['missing']:,}"]
         cells += [f"{row['called_unknown']:,}", precision, f"{row['recall']:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

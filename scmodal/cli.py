@@ -488,7 +488,7 @@ def embed(
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Call cells unknown that are less like the reference than this allows: 0.8 is a start; 0: none.",
+    help="Call cells unknown that have less of a counterpart than this among the labelled: 0.7 is a start; 0: none.",
 )
 @click.option(
     "--output", type=PATH, required=True, help="Labels (TSV): cell, label, confidence, second_label, entropy."

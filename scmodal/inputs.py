@@ -204,6 +204,9 @@ class EngineInput:
     linked
         For each pair that the data set is in (by the pair's position) the linked columns anchors are sought on,
         cells x links, in the order of the pair's links.
+    counterpart
+        For each of these pairs how much of a counterpart each cell has (:mod:`scmodal.counterpart`); empty where cells
+        are not matched before training.
     batches, told
         The batches that the networks are told of, and what they are told of each cell (cells x batches); or None.
     """
@@ -212,6 +215,7 @@ class EngineInput:
     recipe: Recipe
     x: Rows
     linked: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    counterpart: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     batches: Batches | None = None
     told: NDArray[np.float32] | None = None
 
@@ -421,6 +425,7 @@ def _add_linked(
 ) -> None:
     """Cut out the linked columns of every pair, smooth them and match the pair's cells by them."""
     from scmodal.anchors import smooth
+    from scmodal.counterpart import counterparts
     from scmodal.matching import match
 
     components = []
@@ -440,9 +445,7 @@ def _add_linked(
         item.linked = dict(zip(own, np.split(joined, np.cumsum(widths)[:-1], axis=1)))
     if preset.matching_rounds > 0:
         for pair, (i, j) in enumerate(pairs):
-            inputs[i].linked[pair], inputs[j].linked[pair] = match(
-                (inputs[i].linked[pair], inputs[j].linked[pair]),
-                (components[i], components[j]),
-                preset.matching_rounds,
-                preset.matching_share,
-            )
+            both, of_own = (inputs[i].linked[pair], inputs[j].linked[pair]), (components[i], components[j])
+            found = match(both, of_own, preset.matching_rounds, preset.matching_share)
+            inputs[i].linked[pair], inputs[j].linked[pair] = found
+            inputs[i].counterpart[pair], inputs[j].counterpart[pair] = counterparts(found, of_own)

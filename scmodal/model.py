@@ -145,6 +145,9 @@ class ScModal:
         Latents of training cells that imputation goes by (at most :data:`REFERENCE_CELLS` of each modality).
     redrawn
         By modality the latents that training cells could as well have been given, see :mod:`scmodal.redraw`.
+    counterparts
+        By modality and by the other's name, how much of a counterpart each training cell has there, see
+        :mod:`scmodal.counterpart`; empty for presets that do not match cells before training.
 
     Examples
     --------
@@ -174,6 +177,7 @@ class ScModal:
         self.latents: dict[str, NDArray[np.float32]] = {}
         self.references: dict[str, NDArray[np.float32]] = {}
         self.redrawn: dict[str, NDArray[np.float32]] = {}
+        self.counterparts: dict[str, dict[str, NDArray[np.float32]]] = {}
         self._networks: Networks | None = None
         self._cycle_quantiles: dict[str, dict[str, list[float]]] = {}
 
@@ -276,6 +280,12 @@ class ScModal:
             item.linked.clear()  # the training data have them, at unit length
         self.messages += training_data.messages
         self.batches = {item.modality: item.batches for item in inputs}
+        self.counterparts = {
+            item.modality: {
+                inputs[sum(training_data.pairs[pair]) - k].modality: values for pair, values in item.counterpart.items()
+            }
+            for k, item in enumerate(inputs)
+        }
         drawn = _share_drawn(inputs, self.preset)
         self.messages += [
             _few_drawn(item, drawn[item.modality], self.preset) for item in inputs if drawn[item.modality] < 0.63

@@ -16,6 +16,7 @@ from anndata import AnnData, concat
 from mudata import MuData
 
 from scmodal._version import __version__
+from scmodal.counterpart import COLUMN
 from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5ad, write_h5mu, write_json, write_parquet
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 from scmodal.presets import pairs_of
@@ -42,7 +43,8 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
     Returns
     -------
     MuData; each modality with ``obsm["X_scmodal"]``, ``obsm["X_scmodal_redrawn"]`` (:mod:`scmodal.redraw`),
-    ``var["linked"]`` (has a link that was used) and ``var["used"]`` (is a column of the engine's input).
+    ``obs["scmodal_counterpart_<other>"]`` (:mod:`scmodal.counterpart`), ``var["linked"]`` (has a link that was used)
+    and ``var["used"]`` (is a column of the engine's input).
     ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices are those of `adatas`, not copies; those that are
     still in their file are left out, and so are counts of peaks (``obsm["peaks"]``): they stay in the prepared file,
     for the latent is of gene activity.
@@ -60,6 +62,8 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
         )
         copy.obsm[LATENT_KEY] = model.embed(modality=name)
         copy.obsm[REDRAWN] = model.redrawn[name]
+        for other, values in model.counterparts[name].items():
+            copy.obs[COLUMN + other] = values
         copy.var["linked"] = copy.var_names.isin(list(recipe.linked_features))
         copy.var["used"] = copy.var_names.isin(recipe.features)
         modalities[name] = copy

@@ -29,9 +29,11 @@ from scmodal.coherence import (
     same_matches,
 )
 from scmodal.contracts import InputError
+from scmodal.counterpart import ALONE, counterparts
 from scmodal.inputs import build_inputs, modality_of, own_components
 from scmodal.io import is_on_disk
 from scmodal.links import LinkTable
+from scmodal.matching import match
 from scmodal.presets import get_preset, pairs_of
 
 Floats = NDArray[np.float32]
@@ -56,6 +58,8 @@ FEW_HOME = 0.1
 """Share of cells that come home under which matches are hardly mutual."""
 UNLIKE_SEEDS = 0.5
 """Agreement of the matches of two seeds under which chance decides them."""
+MANY_ALONE = 0.1
+"""Share of a data set's cells without a counterpart above which compositions differ too much."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,15 @@ class Evidence:
         For each pair smoothed linked features of both sides (rows x m).
     signal
         For each pair whether its links say anything; None where there are too few links to tell.
+    alone
+        For each pair the shares of both sides' cells that have no counterpart (:mod:`scmodal.counterpart`).
     """
 
     sides: list[Side]
     pairs: list[tuple[int, int]]
     linked: list[tuple[Floats, Floats]]
     signal: list[HeldOut | None]
+    alone: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,8 @@ class Choice:
         Of the runs, in their order.
     signal
         What the links of each pair say (``rna|protein``); None where there are too few to tell.
+    alone
+        For each pair the shares of both sides' cells without a counterpart.
     scores
         For each run the :class:`~scmodal.coherence.LatentScores` of each pair.
     likeness
@@ -115,6 +124,7 @@ class Choice:
 
     seeds: list[int]
     signal: dict[str, HeldOut | None]
+    alone: dict[str, tuple[float, float]]
     scores: list[dict[str, LatentScores]]
     likeness: list[float]
     best: int
@@ -138,7 +148,7 @@ def gather(adatas: Sequence[AnnData], links: LinkTable, topology: str, n_null: i
     """
     # links and components of preset default, whatever the runs were trained with: all are judged alike
     preset = get_preset("default", matching_rounds=0, topology=topology)
-    share = preset.matching_share
+    share, rounds = preset.matching_share, get_preset("default").matching_rounds
     rows = [_rows(adata.n_obs) for adata in adatas]
     some = [_taken(adata, chosen) for adata, chosen in zip(adatas, rows)]
     inputs = build_inputs(some, links, preset)
@@ -147,13 +157,16 @@ def gather(adatas: Sequence[AnnData], links: LinkTable, topology: str, n_null: i
         for item, adata, chosen in zip(inputs, some, rows)
     ]
     pairs = pairs_of(topology, len(adatas))
-    linked, signal = [], []
+    linked, signal, alone = [], [], []
     for pair, (i, j) in enumerate(pairs):
         both = (inputs[i].linked[pair], inputs[j].linked[pair])
         names = [_block(inputs[k].recipe.blocks, pairs, pair, k).features for k in (i, j)]
         linked.append(both)
-        signal.append(held_out(both, (sides[i].components, sides[j].components), groups_of(*names), share, n_null))
-    return Evidence(sides, pairs, linked, signal)
+        own = (sides[i].components, sides[j].components)
+        signal.append(held_out(both, own, groups_of(*names), share, n_null))
+        a, b = (float((found < ALONE).mean()) for found in counterparts(match(both, own, rounds, share), own))
+        alone.append((a, b))
+    return Evidence(sides, pairs, linked, signal, alone)
 
 
 def _block(blocks: Sequence[Any], pairs: Sequence[tuple[int, int]], pair: int, k: int) -> Any:
@@ -217,8 +230,8 @@ def choose(evidence: Evidence, seeds: Sequence[int], latents: Sequence[Sequence[
     titles = [" and ".join(_names(evidence, pair)) for pair in evidence.pairs]
     findings = [
         finding
-        for title, signal, pair in zip(titles, evidence.signal, scores[best])
-        for finding in (_of_links(title, signal), *_of_latent(title, pair))
+        for k, (title, signal, pair) in enumerate(zip(titles, evidence.signal, scores[best]))
+        for finding in (_of_links(title, signal), *_of_latent(title, pair), _of_cells(evidence, k))
     ]
     if likeness:
         findings.append(_of_seeds(likeness[best]))
@@ -227,6 +240,7 @@ def choose(evidence: Evidence, seeds: Sequence[int], latents: Sequence[Sequence[
     return Choice(
         list(seeds),
         dict(zip(keys, evidence.signal)),
+        dict(zip(keys, evidence.alone)),
         [dict(zip(keys, run)) for run in scores],
         likeness,
         best,
@@ -284,6 +298,21 @@ def _of_latent(title: str, scores: LatentScores) -> list[tuple[int, str]]:
         mixing = (0, f"{title}: the data sets mix in the latent space ({scores.mixing:.2f} of 1)")
     share = f"{scores.cycle:.0%} of cells come home when matched there and back"
     return [mixing, (1, f"{title}: only {share}") if scores.cycle < FEW_HOME else (0, f"{title}: {share}")]
+
+
+def _of_cells(evidence: Evidence, pair: int) -> tuple[int, str]:
+    """Level and sentence on cells of a pair that are on one side only."""
+    a, b = _names(evidence, evidence.pairs[pair])
+    shares = evidence.alone[pair]
+    titles = [{"rna": "RNA", "atac": "ATAC"}.get(name, name) for name in (a, b)]
+    parts = [f"{share:.0%} of the {title} cells" for title, share in zip(titles, shares)]
+    if max(shares) <= MANY_ALONE:
+        return 0, f"{a} and {b}: {parts[0]} and {parts[1]} have no counterpart, or far too few, on the other side"
+    worst = int(np.argmax(shares))
+    return 1, (
+        f"{a} and {b}: {parts[worst]} have no counterpart, or far too few, among the {titles[1 - worst]} cells; what "
+        "they get may be other cells' labels and values (scmodal transfer --unknown 0.7 leaves them out)"
+    )
 
 
 def _of_seeds(likeness: float) -> tuple[int, str]:
@@ -364,6 +393,7 @@ def as_json(choice: Choice) -> dict[str, Any]:
             else {"agreement": signal.observed, "random_links": float(signal.null.mean()), "z": signal.z}
             for name, signal in choice.signal.items()
         },
+        "without_counterpart": {name: dict(zip(name.split("|"), shares)) for name, shares in choice.alone.items()},
         "runs": [
             {
                 "seed": seed,

@@ -11,8 +11,8 @@ import pandas as pd
 
 from scmodal.confidence import fit_curve, other_places
 from scmodal.contracts import MODALITIES, InputError, canonical_modality, nearest
+from scmodal.counterpart import COLUMN
 from scmodal.neighbours import nearest_neighbours
-from scmodal.novelty import novelty, usual_distances
 from scmodal.redraw import REDRAWN
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ TRANSFER_COLUMNS = ["cell", "label", "confidence", "second_label", "entropy"]
 """Columns of a table of transferred labels, in this order; levels above the finest come after them."""
 
 UNKNOWN = "unknown"
-"""Label of a cell that is like no cell of the reference."""
+"""Label of a cell that has no counterpart in the reference."""
 
 # Written by tools that turn a column with gaps into text; none of them is the name of a cell type.
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "<na>"})
@@ -63,6 +63,7 @@ def transfer_labels(
     cells: Sequence[str] | pd.Index | None = None,
     *,
     redrawn: tuple[np.ndarray, np.ndarray] | None = None,
+    counterpart: np.ndarray | None = None,
     unknown: float = 0.0,
 ) -> pd.DataFrame:
     """Label every query cell by a distance-weighted vote of its nearest labelled reference cells.
@@ -94,8 +95,10 @@ def transfer_labels(
     redrawn
         Latents of the reference's and of the query's cells had they been measured anew (``obsm["X_scmodal_redrawn"]``,
         see :mod:`scmodal.redraw`), of the shapes of `z_ref` and `z_query`; None leaves the shares.
+    counterpart
+        How much of a counterpart each query cell has in the reference (n_query), see :mod:`scmodal.counterpart`.
     unknown
-        Cells with a :func:`scmodal.novelty.novelty` above this are called :data:`UNKNOWN`; 0 for none.
+        Cells with a `counterpart` below this are called :data:`UNKNOWN`; 0 for none.
 
     Returns
     -------
@@ -130,8 +133,8 @@ def transfer_labels(
     winners = [np.array(level.names, dtype=object)[votes.winner[:, at]] for at, level in enumerate(tree)]
     finest = np.array(tree[-1].names, dtype=object)
     second = np.where(votes.second >= 0, finest[np.maximum(votes.second, 0)], "")
-    if unknown > 0 and len(query):
-        strange = _novelty(ref, query, distances, votes, tree) > unknown
+    if unknown > 0 and counterpart is not None:
+        strange = np.asarray(counterpart) < unknown
         second[strange] = winners[-1][strange]
         for given in winners:
             given[strange] = UNKNOWN
@@ -151,15 +154,6 @@ def transfer_labels(
         table[f"confidence_{level.key}"] = votes.confidence[:, at]
     table.attrs["calibrated"] = redrawn is not None
     return table
-
-
-def _novelty(
-    ref: np.ndarray, query: np.ndarray, distances: np.ndarray, votes: _Votes, tree: list[_Level]
-) -> np.ndarray:
-    """Novelty of every query cell, from its distances to its neighbours and their votes on the finest level."""
-    finest = tree[-1]
-    usual = usual_distances(ref, finest.of, len(finest.names), query, distances.shape[1])
-    return novelty(distances.mean(axis=1), votes.entropy, votes.winner[:, -1], usual, query)
 
 
 @dataclass(frozen=True)
@@ -303,7 +297,8 @@ def transfer_between(
         Column of the source's ``obs``, or several, coarse first; by default the one named in its
         ``uns["scmodal"]["label_key"]``.
     k, unknown
-        Neighbours asked, and from which novelty on cells are called unknown; see :func:`transfer_labels`.
+        Neighbours asked, and below which :mod:`scmodal.counterpart` cells are called unknown; see
+        :func:`transfer_labels`. Between modalities that were matched through another one, the counterparts there count.
     calibrated
         Whether confidences are chances of being right; they are the shares of the votes where `mdata` does not hold
         the redrawn latents (it was written before there were any).
@@ -359,8 +354,29 @@ def transfer_between(
         raise InputError(f"{what}. {_columns_hint(a, src)}")
     labels = a.obs[columns[0]] if len(columns) == 1 else {column: a.obs[column] for column in columns}
     there = calibrated and REDRAWN in a.obsm and REDRAWN in b.obsm
-    redrawn = (a.obsm[REDRAWN], b.obsm[REDRAWN]) if there else None
-    return transfer_labels(a.obsm[LATENT], labels, b.obsm[LATENT], k, b.obs_names, redrawn=redrawn, unknown=unknown)
+    return transfer_labels(
+        a.obsm[LATENT],
+        labels,
+        b.obsm[LATENT],
+        k,
+        b.obs_names,
+        redrawn=(a.obsm[REDRAWN], b.obsm[REDRAWN]) if there else None,
+        counterpart=_counterpart(b, src, str(tgt)) if unknown > 0 else None,
+        unknown=unknown,
+    )
+
+
+def _counterpart(adata: Any, source: str, target: str) -> np.ndarray:
+    """How much of a counterpart cells have in another modality, or in those through which they are matched with it."""
+    columns = [name for name in adata.obs.columns if str(name).startswith(COLUMN)]
+    if COLUMN + source in columns:
+        columns = [COLUMN + source]
+    if not columns:
+        raise InputError(
+            f"unknown cells cannot be told: {target} has no obs[{COLUMN + source!r}], which preset default leaves in "
+            "integrated.h5mu; integrate again, or leave --unknown out"
+        )
+    return np.asarray(adata.obs[columns].min(axis=1), dtype=np.float64)
 
 
 def _label_columns(adata: Any, modality: str, label_key: str | Sequence[str] | None) -> list[str]:

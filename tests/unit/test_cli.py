@@ -80,9 +80,9 @@ def test_impute_transfer_and_evaluate(work: Path, capsys):
     assert table["confidence"].between(0, 1).all()
     assert "unknown" not in capsys.readouterr().err
 
-    # a novelty that every cell exceeds, and labels of two levels (a batch is no cell type, but a column)
+    # more of a counterpart than any cell has, and labels of two levels (a batch is no cell type, but a column)
     keys = ("--label-key", "batch", "--label-key", "cell_type")
-    assert run("transfer", *integrated, *ways, *keys, "--unknown", "1e-9", "--output", labels) == 0
+    assert run("transfer", *integrated, *ways, *keys, "--unknown", "9", "--output", labels) == 0
     nested = pd.read_csv(labels, sep="\t")
     assert list(nested.columns) == [*table.columns, "label_batch", "confidence_batch"]
     strange = nested["label"] == "unknown"

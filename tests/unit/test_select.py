@@ -74,6 +74,25 @@ def truth(n: int = 300, d: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return z, (z @ rng.standard_normal((d, 7))).astype(np.float32)
 
 
+def test_cells_that_only_one_side_has_make_the_verdict_doubtful():
+    mdata = simulate(n_cells=600, n_genes=250, n_proteins=40, n_cell_types=5, seed=1)
+    rna, protein = (getattr(preprocess, name)(mdata[name], label_key="cell_type") for name in ("rna", "protein"))
+    lacking = rna[rna.obs["cell_type"].astype(str) != "type_3"].copy()
+    said = []
+    for first in (rna, lacking):
+        found = gather([first, protein], build_links([first, protein])[0], "chain", n_null=2)
+        choice = choose(found, [0], [list(found.linked[0])])
+        (reason,) = (text for text in choice.reasons if "counterpart" in text)
+        said.append((choice.verdict, reason, choice.alone["rna|protein"]))
+    assert said[0][2] == (0.0, 0.0)
+    assert "0% of the RNA cells and 0% of the protein cells have no counterpart" in said[0][1]
+    verdict, reason, (of_rna, of_protein) = said[1]
+    assert verdict == "doubtful"
+    assert of_rna == 0.0
+    assert of_protein == pytest.approx((protein.obs["cell_type"] == "type_3").mean(), abs=0.1)
+    assert f"{of_protein:.0%} of the protein cells have no counterpart, or far too few, among the RNA cells" in reason
+
+
 def test_agreement_by_hand():
     matches = (np.array([[0], [1], [2]]), np.array([[0], [1], [2]]))
     a = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])

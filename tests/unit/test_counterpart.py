@@ -1,0 +1,75 @@
+"""Cells that have no like in the other data set, told from the matched coordinates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scmodal import counterpart
+from scmodal.anchors import unit_rows
+from scmodal.counterpart import ALONE, counterparts
+
+KINDS = 6
+
+
+def two_sides(n: tuple[int, int], lacking: int | None, noise: float = 0.8) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Matched coordinates of cells of six kinds, of which the second side may lack one, and each side's kinds."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(KINDS, 20))
+    kinds = [rng.integers(KINDS, size=size) for size in n]
+    if lacking is not None:
+        kinds[1] = kinds[1][kinds[1] != lacking]
+    rows = [unit_rows(centres[k] + noise * rng.normal(size=(len(k), 20))).numpy().astype(np.float32) for k in kinds]
+    return rows, kinds
+
+
+@pytest.mark.parametrize("lacking", range(KINDS))
+def test_a_population_of_one_side_has_no_counterpart(lacking: int) -> None:
+    (a, b), (kinds, _) = two_sides((900, 1100), lacking)
+    found, back = counterparts((a, b), (a, b))
+    assert (found[kinds == lacking] < ALONE).mean() > 0.95
+    assert (found[kinds != lacking] < ALONE).mean() < 0.02
+    assert (back < ALONE).mean() < 0.02
+
+
+def test_a_population_that_is_far_too_rare_is_no_counterpart_of_a_common_one() -> None:
+    (a, b), (kinds, other) = two_sides((900, 1100), None)
+    shares = []
+    for one_in in (1, 2, 10):
+        rows = b[(other != 0) | (np.arange(len(other)) % one_in == 0)]
+        found, back = counterparts((a, rows), (a, rows))
+        shares.append((found[kinds == 0] < ALONE).mean())
+        assert (found[kinds != 0] < ALONE).mean() < 0.02
+        assert (back < ALONE).mean() < 0.02
+    assert shares[0] == 0
+    assert shares[1] < 0.1
+    assert shares[2] > 0.95
+
+
+def test_many_cells_follow_from_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, kinds = two_sides((900, 1100), 2)
+    whole, _ = counterparts((rows[0], rows[1]), (rows[0], rows[1]))
+    monkeypatch.setattr(counterpart, "CELLS", 300)
+    monkeypatch.setattr(counterpart, "_BLOCK", 128)
+    some, _ = counterparts((rows[0], rows[1]), (rows[0], rows[1]))
+    assert np.corrcoef(whole, some)[0, 1] > 0.95
+    assert (some[kinds[0] == 2] < ALONE).mean() > 0.95
+
+
+def test_the_transport_is_that_of_the_unbalanced_problem() -> None:
+    """At the solution a cell's scaling is the price of its left-behind mass (first-order condition of the problem)."""
+    (a, b), _ = two_sides((60, 70), 1)
+    u, v = counterpart._transport(a, b)
+    kernel = counterpart._kernel(a, b)
+    mass = u * (kernel @ v)
+    # d/du of the Kullback-Leibler term: log(mass / a) * price = -log(u) * entropy
+    np.testing.assert_allclose(
+        counterpart._LEFT_BEHIND * np.log(mass * len(a)), -counterpart._ENTROPY * np.log(u), atol=1e-6
+    )
+
+
+def test_a_handful_of_cells() -> None:
+    rows, _ = two_sides((3, 4), None)
+    for values, item in zip(counterparts((rows[0], rows[1]), (rows[0], rows[1])), rows):
+        assert values.shape == (len(item),)
+        assert np.isfinite(values).all()
