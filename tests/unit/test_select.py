@@ -22,7 +22,7 @@ from scmodal.contracts import InputError
 from scmodal.io import MEMORY_VARIABLE, write_h5ad
 from scmodal.links import LinkTable
 from scmodal.results import write_run
-from scmodal.select import VERDICTS, as_table, at_least, choose, gather, select_runs
+from scmodal.select import VERDICTS, _of_cells, as_table, at_least, choose, gather, select_runs
 from scmodal.simulate import simulate
 
 from .test_cli import run as command
@@ -78,19 +78,21 @@ def test_cells_that_only_one_side_has_make_the_verdict_doubtful():
     mdata = simulate(n_cells=600, n_genes=250, n_proteins=40, n_cell_types=5, seed=1)
     rna, protein = (getattr(preprocess, name)(mdata[name], label_key="cell_type") for name in ("rna", "protein"))
     lacking = rna[rna.obs["cell_type"].astype(str) != "type_3"].copy()
-    said = []
-    for first in (rna, lacking):
-        found = gather([first, protein], build_links([first, protein])[0], "chain", n_null=2)
-        choice = choose(found, [0], [list(found.linked[0])])
-        (reason,) = (text for text in choice.reasons if "counterpart" in text)
-        said.append((choice.verdict, reason, choice.alone["rna|protein"]))
-    assert said[0][2] == (0.0, 0.0)
-    assert "0% of the RNA cells and 0% of the protein cells have no counterpart" in said[0][1]
-    verdict, reason, (of_rna, of_protein) = said[1]
-    assert verdict == "doubtful"
+    whole, partial = (gather([a, protein], build_links([a, protein])[0], "chain", n_null=2) for a in (rna, lacking))
+    level, reason = _of_cells(whole, 0)
+    assert whole.alone == [(0.0, 0.0)]
+    assert VERDICTS[level] == "trusted"
+    assert "0% of the RNA cells and 0% of the protein cells have no counterpart" in reason
+    level, reason = _of_cells(partial, 0)
+    ((of_rna, of_protein),) = partial.alone
     assert of_rna == 0.0
     assert of_protein == pytest.approx((protein.obs["cell_type"] == "type_3").mean(), abs=0.1)
+    assert VERDICTS[level] == "doubtful"
     assert f"{of_protein:.0%} of the protein cells have no counterpart, or far too few, among the RNA cells" in reason
+    # and it is among the reasons of a choice
+    choice = choose(partial, [0], [list(partial.linked[0])])
+    assert reason in choice.reasons
+    assert choice.alone == {"rna|protein": (of_rna, of_protein)}
 
 
 def test_agreement_by_hand():
