@@ -29,7 +29,7 @@ _ENTROPY = 0.05  # of the transport, in units of cosine distance
 _LEFT_BEHIND = 0.3  # price of mass that is left behind, likewise
 _ITERATIONS = 100
 _COMPONENTS, _NEIGHBOURS = 30, 30  # neighbourhoods that the mass is averaged over: populations are missing, not cells
-_BLOCK = 10_000
+_BLOCK = 2_000
 
 
 def counterparts(coordinates: tuple[Floats, Floats], components: tuple[Floats, Floats]) -> tuple[Floats, Floats]:

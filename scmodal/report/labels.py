@@ -34,9 +34,9 @@ def labels_section(data: ReportData) -> Section:
             known.append((direction, table, truth))
     lead = (
         "A cell’s label is the vote of its nearest cells of the other modality in the shared latent space; its"
-        " confidence is the chance that it is right, estimated on the cells that the labels come from (or, with"
-        " --confidence share, the share of the vote). (The accuracies among the key numbers are stricter: a single"
-        " nearest neighbour.)"
+        " confidence is the chance that it is right: its share of the vote, less what is lost where these cells were"
+        " measured less clearly than those that vote (with --confidence share, the share alone). (The accuracies among"
+        " the key numbers are stricter: a single nearest neighbour.)"
     )
     figures = _against_truth(data, known) + [f for d, t in unknown for f in _composition(data, d, t)]
     return Section("labels", title, lead if figures else "No transferred label belongs to a cell of this run.", figures)

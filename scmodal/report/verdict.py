@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
+from scmodal.counterpart import ALONE, COLUMN
 from scmodal.plots import MODALITY_TITLES
 from scmodal.report.page import Section, join_words, table
 from scmodal.report.reading import ReportData
@@ -30,7 +32,38 @@ def verdict_section(data: ReportData) -> Section | None:
         lead += f" Seed {found['chosen_seed']} was chosen of {join_words([str(run['seed']) for run in runs])}"
         lead += " and is the one shown here."
         body += _scores(runs)
+    body += _without_counterpart(data)
     return Section("verdict", "Can it be trusted?", lead, body=body)
+
+
+NOTABLE = 0.1
+"""Share of a label's cells without a counterpart from which on the label is named."""
+
+
+def _without_counterpart(data: ReportData) -> Markup:
+    """Which cells have no like on the other side: of each data set, and of the labels that it was prepared with."""
+    rows: list[list[Any]] = []
+    for modality in data.modalities:
+        key = str(modality.info.get("label_key") or "")
+        for column in (str(name) for name in modality.obs.columns if str(name).startswith(COLUMN)):
+            other = MODALITY_TITLES.get(column.removeprefix(COLUMN), column.removeprefix(COLUMN))
+            alone = modality.obs[column].to_numpy(dtype=float) < ALONE
+            rows.append([modality.title, other, "all", f"{len(alone):,}", f"{alone.mean():.1%}"])
+            if key not in modality.obs.columns:
+                continue
+            of_label = pd.Series(alone).groupby(modality.obs[key].astype(str).to_numpy()).agg(["size", "mean"])
+            worst = of_label[of_label["mean"] >= NOTABLE].sort_values("mean", ascending=False)
+            rows += [
+                [modality.title, other, label, f"{int(size):,}", f"{share:.1%}"]
+                for label, size, share in worst.itertuples()
+            ]
+    if not rows:
+        return Markup("")
+    lead = Markup("<p>{}</p>").format(
+        "Cells that have no like in the other data set, or far too few; their labels and imputed values may be those "
+        f"of other cells. Labels are named of which at least {NOTABLE:.0%} of the cells are such."
+    )
+    return lead + table(["cells of", "compared with", "label", "cells", "without counterpart"], rows, numeric=(3, 4))
 
 
 def _titled(reason: str) -> str:

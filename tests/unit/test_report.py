@@ -682,6 +682,23 @@ def test_verdict_and_chosen_seed(tmp_path: Path) -> None:
     assert "Can it be trusted?" not in inputs.build(tmp_path / "without.html")
 
 
+def test_cells_without_a_counterpart_are_counted_by_label(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path)
+    path = inputs.runs[0] / "integrated.h5mu"
+    assert "without counterpart" not in inputs.build(tmp_path / "before.html", selection=selection(1, 0))
+    mdata = mudata.read_h5mu(path)
+    rna = mdata["rna"]
+    kinds = rna.obs["cell_type"].astype(str).to_numpy()
+    rna.obs["scmodal_counterpart_protein"] = np.where(kinds == TYPES[0], 0.4, 1.0).astype(np.float32)
+    write_h5mu(mdata, path)
+    text = Page(inputs.build(tmp_path / "pbmc.html", selection=selection(1, 0))).text
+    cells = int((kinds == TYPES[0]).sum())
+    assert f"RNA protein all {len(kinds)} {cells / len(kinds):.1%} RNA protein {TYPES[0]} {cells} 100.0%" in " ".join(
+        text.split()
+    )
+    assert f"RNA protein {TYPES[1]}" not in " ".join(text.split())
+
+
 def test_what_is_shown_is_of_the_chosen_seed(tmp_path: Path) -> None:
     inputs = every_run_has_its_data(make_inputs(tmp_path, seeds=3))
     data = read_report_data(*("pbmc", inputs.runs, None, inputs.evaluations, [], [], None), selection=selection(3, 2))
