@@ -35,6 +35,16 @@ class Calibration:
         return np.asarray(np.interp(shares, self.shares, self.chances))
 
 
+def off_certainty(chances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Chances (n, or n x levels) kept off 0 and 1 by 1 / (n + 2): n cases cannot tell a rarer event from none."""
+    margin = _margin(len(chances))
+    return np.clip(chances, margin, 1.0 - margin)
+
+
+def _margin(n: int) -> float:
+    return 1.0 / (n + 2)
+
+
 def fit_curve(shares: NDArray[np.float64], again: NDArray[np.float64]) -> Calibration:
     """Isotonic regression, on the share of votes, of the share that the same label has when the vote is held again.
 
@@ -48,11 +58,11 @@ def fit_curve(shares: NDArray[np.float64], again: NDArray[np.float64]) -> Calibr
     Returns
     -------
     Calibration
-        Chances are kept off 0 and 1 by 1 / (n + 2): n cases cannot tell a rarer event from none.
+        Its chances are kept off 0 and 1 as by :func:`off_certainty`.
     """
     from sklearn.isotonic import IsotonicRegression
 
-    margin = 1.0 / (len(shares) + 2)
+    margin = _margin(len(shares))
     curve = IsotonicRegression(y_min=margin, y_max=1.0 - margin).fit(shares, again)
     return Calibration(np.asarray(curve.X_thresholds_), np.asarray(curve.y_thresholds_))
 

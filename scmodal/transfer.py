@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmodal.confidence import fit_curve, other_places
+from scmodal.confidence import fit_curve, off_certainty, other_places
 from scmodal.contracts import MODALITIES, InputError, canonical_modality, nearest
 from scmodal.counterpart import COLUMN
 from scmodal.neighbours import nearest_neighbours
@@ -127,7 +127,9 @@ def transfer_labels(
     votes = _vote(distances, indices, tree)
     if redrawn is not None:
         moved = other_places(ref, _as_latent(redrawn[0], "redrawn")[present], query, _as_latent(redrawn[1], "redrawn"))
-        if moved is not None:
+        if moved is None:
+            votes.confidence = off_certainty(votes.confidence)
+        else:
             votes.confidence = _calibrated(votes, ref, moved, indices.shape[1], tree)
 
     winners = [np.array(level.names, dtype=object)[votes.winner[:, at]] for at, level in enumerate(tree)]

@@ -275,7 +275,9 @@ def test_the_share_stands_where_the_reference_is_noisier() -> None:
     ref, labels, query, truth, redrawn = measured_again(3, (1.5, 0.5))
     share = transfer.transfer_labels(ref, labels, query)
     got = transfer.transfer_labels(ref, labels, query, redrawn=redrawn)
-    pd.testing.assert_frame_equal(got, share)
+    pd.testing.assert_frame_equal(got.drop(columns="confidence"), share.drop(columns="confidence"))
+    assert got["confidence"].max() == 1 - 1 / 1202  # a thousand cells cannot tell a rarer error from none
+    np.testing.assert_allclose(got["confidence"], share["confidence"], atol=1 / 1202)
     assert got["confidence"].mean() < (got["label"] == truth).mean()  # too modest rather than too sure
 
 
@@ -287,7 +289,8 @@ def test_cells_that_were_not_redrawn_get_the_same_curve() -> None:
     assert np.abs(whole["confidence"] - half["confidence"]).max() < 0.15
     query_again[:] = np.nan
     none = transfer.transfer_labels(ref, labels, query, redrawn=(ref_again, query_again))
-    assert none["confidence"].equals(transfer.transfer_labels(ref, labels, query)["confidence"])
+    share = transfer.transfer_labels(ref, labels, query)["confidence"]
+    np.testing.assert_allclose(none["confidence"], share, atol=1 / 1202)
 
 
 def test_curve_of_shares_and_what_they_are_again() -> None:
