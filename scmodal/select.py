@@ -311,7 +311,7 @@ def _of_cells(evidence: Evidence, pair: int) -> tuple[int, str]:
     worst = int(np.argmax(shares))
     return 1, (
         f"{a} and {b}: {parts[worst]} have no counterpart, or far too few, among the {titles[1 - worst]} cells; what "
-        "they get may be other cells' labels and values (scmodal transfer --unknown 0.7 leaves them out)"
+        f"they get may be other cells' labels and values (scmodal transfer --unknown {ALONE:g} leaves them out)"
     )
 
 

@@ -112,7 +112,7 @@ def transfer_labels(
     Raises
     ------
     ValueError
-        Lengths or widths do not fit, or k is below 1.
+        Lengths or widths do not fit, k is below 1, or `unknown` is asked for without `counterpart`.
     InputError
         No reference cell has a label.
     """
@@ -135,7 +135,9 @@ def transfer_labels(
     winners = [np.array(level.names, dtype=object)[votes.winner[:, at]] for at, level in enumerate(tree)]
     finest = np.array(tree[-1].names, dtype=object)
     second = np.where(votes.second >= 0, finest[np.maximum(votes.second, 0)], "")
-    if unknown > 0 and counterpart is not None:
+    if unknown > 0:
+        if counterpart is None:
+            raise ValueError("unknown cells are told by their counterpart, which is not given")
         strange = np.asarray(counterpart) < unknown
         second[strange] = winners[-1][strange]
         for given in winners:
