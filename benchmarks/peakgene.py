@@ -118,6 +118,7 @@ def main() -> None:
     )
     parser.add_argument("--reach", type=int, default=150_000, help="GLUE: base pairs up to which it links peaks")
     parser.add_argument("--epochs", type=int, help="GLUE: of each of its trainings (its own number)")
+    parser.add_argument("--minutes", type=float, help="GLUE: at most for each of its trainings (no limit)")
     parser.add_argument("--threads", type=int, default=2, help="GLUE: CPU threads")
     parser.add_argument("--limit", type=float, default=6 * 3600, help="GLUE: seconds after which it is stopped")
     parser.add_argument("--output", type=Path, default=HERE / "peakgene.json")

@@ -219,17 +219,21 @@ def glue(data: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any
     folder
         Where what it is given and gives is kept; scores that are there are not computed again.
     options
-        `environments`, `reach` (base pairs), `epochs` (None: GLUE's own number), `threads`, `limit` (seconds).
+        `environments`, `reach` (base pairs), `epochs` (None: GLUE's own number) and `minutes` (None: no limit) of
+        each training, `threads`, `limit` (seconds).
     """
     import peers
+
+    from scmodal.peakgene import LinkSettings
 
     done = folder / "seconds.json"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
         peers.hand_over(peers.prepare("snare_cortex", data), folder, 0)
-        asked: dict[str, Any] = {"reach": options.reach, "features": True}
-        if options.epochs:
-            asked["max_epochs"] = options.epochs
+        # peaks open in fewer cells are not tested by any way
+        asked: dict[str, Any] = {"reach": options.reach, "features": True, "min_cells": LinkSettings().min_cells}
+        asked |= {"max_epochs": options.epochs} if options.epochs else {}
+        asked |= {"minutes": options.minutes} if options.minutes else {}
         (folder / "asked.json").write_text(json.dumps(asked))
         interpreter = peers.environment("glue", options.environments)
         runner = [str(interpreter), str(HERE / "peers" / "run_glue.py"), str(folder), "0", str(options.threads)]
@@ -239,7 +243,10 @@ def glue(data: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any
     return {
         "version": next(item for item in peers.METHODS["glue"].requirements if item.startswith("scglue")),
         "max_epochs": asked.get("max_epochs", "its own"),
+        "minutes_per_training": asked.get("minutes", "unlimited"),
+        "trainings": used["trainings"],
         "reach": asked["reach"],
+        "min_cells": asked["min_cells"],
         "seconds": round(json.loads(done.read_text()), 1),
         "peak_memory_gb": round(used["peak_gb"], 2),
         "features": used["features"],

@@ -9,9 +9,13 @@ included.
 
 On request (``asked.json``): `reach`, base pairs beyond gene and promoter up to which peaks are linked, too, with GLUE's
 own weights that fall with the distance, as for its regulatory inference; `features`, whether the embeddings of genes
-and peaks are written (``features.npz``: `names`, `embeddings`), whose cosines are its regulatory scores; `max_epochs`,
-of each of its two trainings.
+and peaks are written (``features.npz``: `names`, `embeddings`), whose cosines are its regulatory scores; `min_cells`,
+in which a used peak has to be open; `max_epochs` and `minutes` of each of its two trainings. Minutes end a training as
+Ctrl-C does: GLUE goes on with the best weights it has by then.
 """
+
+import os
+import signal
 
 import networkx as nx
 import numpy as np
@@ -77,6 +81,41 @@ def chromatin(peaks: AnnData, wanted: set[str]) -> AnnData:
     return peaks
 
 
+class Clock:
+    """Ends each training after some minutes, and keeps what the trainings came to."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self.trainings: list[dict] = []
+        # started in the background, a process ignores Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        trainer, model = scglue.models.scglue.SCGLUETrainer, scglue.models.SCGLUEModel
+        fit, report = model.fit, trainer.report_metrics
+
+        def timed(itself, *args, **kwargs):
+            self.trainings.append({"epochs": 0, "out_of_time": False, "losses": []})
+            signal.signal(signal.SIGALRM, self.ring)
+            signal.setitimer(signal.ITIMER_REAL, 60 * (self.minutes or 0))
+            try:
+                return fit(itself, *args, **kwargs)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+        def reported(itself, train_state, val_state):
+            self.trainings[-1]["epochs"] = train_state.epoch
+            self.trainings[-1]["losses"].append(
+                round(float((val_state or train_state).metrics[itself.earlystop_loss]), 5)
+            )
+            return report(itself, train_state, val_state)
+
+        model.fit, trainer.report_metrics = timed, reported
+
+    def ring(self, *_) -> None:
+        """As Ctrl-C, which GLUE answers at the end of the epoch."""
+        self.trainings[-1]["out_of_time"] = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def graph(edges: list[tuple[str, str, float]], *adatas: AnnData) -> nx.MultiDiGraph:
     """Guidance graph: edges both ways, and every used feature with itself."""
     guidance = nx.MultiDiGraph()
@@ -97,6 +136,7 @@ if __name__ == "__main__":
     if task.has_peaks():
         rna = genes(rna, set())
         peaks, located = task.data("peaks"), task.data("second").var
+        peaks = peaks[:, np.asarray((peaks.X > 0).sum(axis=0)).ravel() >= asked.get("min_cells", 0)].copy()
         used = located[located.index.isin(rna.var_names[rna.var["highly_variable"]])]
         edges = neighbours(used, peaks.var.assign(name=peaks.var_names), asked.get("reach", 0))
         second = chromatin(peaks, {peak for _, peak, _ in edges})
@@ -108,6 +148,7 @@ if __name__ == "__main__":
     training = {"directory": str(task.folder / "glue")}
     if "max_epochs" in asked:
         training["max_epochs"] = asked["max_epochs"]
+    clock = Clock(asked.get("minutes"))
     model = scglue.models.fit_SCGLUE(
         {"first": rna, "second": second}, guidance, init_kws={"random_seed": task.seed}, fit_kws=training
     )
@@ -119,4 +160,5 @@ if __name__ == "__main__":
         model.encode_data("second", second),
         features=[int(rna.var["highly_variable"].sum()), int(second.var["highly_variable"].sum())],
         edges=len(edges),
+        trainings=clock.trainings,
     )
