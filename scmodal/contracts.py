@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MODALITIES = ("rna", "protein", "atac", "cytometry")
 """Canonical modality names, in the order in which they are listed to users."""
 
+MODALITY_TITLES = {"rna": "RNA", "protein": "protein", "atac": "ATAC", "cytometry": "cytometry"}
+"""How a modality is written in a sentence."""
+
 MODALITY_ALIASES = {
     "gex": "rna",
     "gene_expression": "rna",

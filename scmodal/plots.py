@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scmodal.contracts import MODALITY_TITLES, InputError
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
 MODALITY_COLOURS = {"rna": "#0072B2", "protein": "#D55E00", "atac": "#009E73", "cytometry": "#CC79A7"}
 """One colour a modality, the same in every figure (from Okabe and Ito's colour-blind-safe set)."""
-
-MODALITY_TITLES = {"rna": "RNA", "protein": "protein", "atac": "ATAC", "cytometry": "cytometry"}
-"""How a modality is written in a sentence."""
 
 NO_LABEL = "no label"
 NO_LABEL_COLOUR = "#9A9A9A"
@@ -349,8 +348,6 @@ def latent_figure(
     """
     import matplotlib as mpl
 
-    from scmodal.contracts import InputError
-
     lacking = [m for m in mdata.mod if "X_scmodal" not in mdata.mod[m].obsm]
     if lacking:
         raise InputError(f'no obsm["X_scmodal"] in modality {", ".join(lacking)}: integrate the data first')
@@ -405,8 +402,6 @@ def confusion_figure(truth: Sequence[Any], predicted: Sequence[Any], path: str |
         No cell has both labels.
     """
     import matplotlib as mpl
-
-    from scmodal.contracts import InputError
 
     counts = confusion_table(truth, predicted)
     if counts.empty:
@@ -506,8 +501,6 @@ def imputation_figure(
         No cell or no feature in common, or an unknown feature.
     """
     import matplotlib as mpl
-
-    from scmodal.contracts import InputError
 
     cells = measured.obs_names.intersection(imputed.obs_names, sort=False)
     shared = measured.var_names.intersection(imputed.var_names, sort=False)

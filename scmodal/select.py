@@ -28,7 +28,7 @@ from scmodal.coherence import (
     latent_scores,
     same_matches,
 )
-from scmodal.contracts import InputError
+from scmodal.contracts import MODALITY_TITLES, InputError
 from scmodal.counterpart import ALONE, counterparts
 from scmodal.inputs import build_inputs, modality_of, own_components
 from scmodal.io import is_on_disk
@@ -304,7 +304,7 @@ def _of_cells(evidence: Evidence, pair: int) -> tuple[int, str]:
     """Level and sentence on cells of a pair that are on one side only."""
     a, b = _names(evidence, evidence.pairs[pair])
     shares = evidence.alone[pair]
-    titles = [{"rna": "RNA", "atac": "ATAC"}.get(name, name) for name in (a, b)]
+    titles = [MODALITY_TITLES.get(name, name) for name in (a, b)]
     parts = [f"{share:.0%} of the {title} cells" for title, share in zip(titles, shares)]
     if max(shares) <= MANY_ALONE:
         return 0, f"{a} and {b}: {parts[0]} and {parts[1]} have no counterpart, or far too few, on the other side"

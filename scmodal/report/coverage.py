@@ -7,7 +7,8 @@ from collections import Counter
 import pandas as pd
 from markupsafe import Markup
 
-from scmodal.plots import MODALITY_TITLES, natural_key
+from scmodal.contracts import MODALITY_TITLES
+from scmodal.plots import natural_key
 from scmodal.report.page import Figure, Section, join_words, table
 from scmodal.report.reading import ReportData
 

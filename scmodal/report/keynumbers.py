@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from scmodal.plots import MODALITY_TITLES, TWO_LN_TWO
+from scmodal.contracts import MODALITY_TITLES
+from scmodal.plots import TWO_LN_TWO
 from scmodal.report.page import direction_title, table
 from scmodal.report.reading import ReportData
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from scmodal.plots import MODALITY_TITLES
+from scmodal.contracts import MODALITY_TITLES
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from scmodal.plots import MODALITY_TITLES
+from scmodal.contracts import MODALITY_TITLES
 from scmodal.report.page import Section, capital, join_words, table
 from scmodal.report.reading import ReportData
 

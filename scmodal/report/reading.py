@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from scmodal.contracts import MODALITIES, InputError
-from scmodal.plots import MODALITY_TITLES
+from scmodal.contracts import MODALITIES, MODALITY_TITLES, InputError
 from scmodal.presets import pairs_of
 from scmodal.transfer import clean_labels
 

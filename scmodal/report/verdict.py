@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from scmodal.contracts import MODALITY_TITLES
 from scmodal.counterpart import ALONE, COLUMN
-from scmodal.plots import MODALITY_TITLES
 from scmodal.report.page import Section, join_words, table
 from scmodal.report.reading import ReportData
 
