@@ -1052,10 +1052,24 @@ def matrix_file(matrix: Any) -> str | None:
     return str(item.store_path).removeprefix("file://")
 
 
+def one_index_type(matrix: Any) -> Any:
+    """A sparse matrix whose positions are all of one integer type; values are shared, all else is returned as it is.
+
+    Files often hold 64-bit row ends beside 32-bit columns. Whatever scipy does with such a matrix, if only slicing a
+    few rows, first makes 64-bit columns of all of it.
+    """
+    if not sp.issparse(matrix) or matrix.format != "csr" or matrix.indptr.dtype == matrix.indices.dtype:
+        return matrix
+    fits = max(matrix.nnz, *matrix.shape) <= np.iinfo(np.int32).max
+    kind = np.int32 if fits else np.int64
+    positions = (matrix.indices.astype(kind, copy=False), matrix.indptr.astype(kind, copy=False))
+    return type(matrix)((matrix.data, *positions), shape=matrix.shape, copy=False)
+
+
 def to_csr(matrix: Any) -> sp.csr_matrix:
     """`matrix` as float32 CSR without stored zeros; the input is not changed, and not copied where it fits."""
     if sp.issparse(matrix):
-        result = sp.csr_matrix(matrix)
+        result = sp.csr_matrix(one_index_type(matrix))
         if result.dtype != np.float32:
             result = result.astype(np.float32)
         if not result.has_canonical_format:

@@ -561,13 +561,15 @@ def atac(
     peaks = activity.obsm.pop(PEAKS, None)
     work = _start(activity, "atac")
     _prepare(work, label_key, batch_key, linked, n_top_genes)
+    if peaks is None:
+        return work.to_anndata()
+    kept = work.annotation.obs_names
+    peaks = io.to_csr(peaks if len(kept) == activity.n_obs else peaks[activity.obs_names.get_indexer(kept)])
+    # before gene activity is copied and normalised: at no time is there all of it
+    components, said = lsi(peaks)
     result = work.to_anndata()
-    if peaks is not None:
-        if result.n_obs < activity.n_obs:
-            peaks = peaks[activity.obs_names.get_indexer(result.obs_names)]
-        result.obsm[PEAKS] = io.to_csr(peaks)
-        result.obsm[LSI], said = lsi(result.obsm[PEAKS])
-        result.uns["scmodal"]["messages"] += said
+    result.obsm[PEAKS], result.obsm[LSI] = peaks, components
+    result.uns["scmodal"]["messages"] += said
     return result
 
 

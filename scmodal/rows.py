@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scmodal.contracts import InputError
-from scmodal.io import DISK_ERRORS, matrix_file, reading, to_csr
+from scmodal.io import DISK_ERRORS, matrix_file, one_index_type, reading, to_csr
 
 BLOCK = 2048
 """Rows that are read and summed at a time."""
@@ -39,7 +39,7 @@ class CountView:
     def __init__(
         self, matrix: Any, rows: NDArray[np.int64] | None = None, columns: NDArray[np.int64] | None = None
     ) -> None:
-        self.matrix = matrix
+        self.matrix = one_index_type(matrix)
         self.rows = np.arange(matrix.shape[0]) if rows is None else rows
         self.columns = columns
 

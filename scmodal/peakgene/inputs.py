@@ -14,7 +14,7 @@ from anndata import AnnData
 from scmodal.contracts import InputError, check_prepared
 from scmodal.genes import read_genes
 from scmodal.inputs import modality_of
-from scmodal.io import in_memory_limit, plain, reading, sniff, some
+from scmodal.io import in_memory_limit, one_index_type, plain, reading, sniff, some
 from scmodal.model import LATENT_KEY, ScModal
 from scmodal.peakgene.link import check_chromosomes
 from scmodal.peakgene.pairs import parse_peaks, same_names
@@ -184,7 +184,7 @@ def read_atac(path: Path) -> tuple[AnnData, Any]:
                 "gene: prepare the peak matrix or the fragments with `scmodal preprocess --modality atac --genes`"
             )
         lazy = hasattr(stored, "keys") and 8 * stored["data"].shape[0] > in_memory_limit()
-        counts = _on_disk(stored) if lazy else read_elem(stored)
+        counts = _on_disk(stored) if lazy else one_index_type(read_elem(stored))
     if counts.shape[1] != len(names):
         raise InputError(f"{path}: {counts.shape[1]:,} columns of peaks but {len(names):,} names; prepare it again")
     return adata, counts

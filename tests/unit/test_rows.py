@@ -17,6 +17,7 @@ from scmodal import ScModal, components, io, preprocess, rows, simulate_large
 from scmodal.contracts import InputError
 from scmodal.impute import impute_to_file
 from scmodal.inputs import build_inputs
+from scmodal.io import to_csr
 from scmodal.links import build_links
 from scmodal.presets import get_preset
 from scmodal.results import write_run
@@ -337,3 +338,15 @@ def test_dense_counts_on_disk(raw: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
         preprocess.preprocess_to_file([tmp_path / "dense.h5ad"], "rna", tmp_path / f"{way}.h5ad", None, None, 70)
         on_disk(monkeypatch)
     assert_same(*(anndata.read_h5ad(tmp_path / f"{way}.h5ad") for way in ("memory", "disk")))
+
+
+def test_positions_of_two_types_are_brought_to_one() -> None:
+    """Files hold 64-bit row ends beside 32-bit columns; scipy would widen all columns for every slice."""
+    counts = sp.random(50, 20, density=0.3, format="csr", dtype=np.float32, random_state=0)
+    counts.indptr = counts.indptr.astype(np.int64)
+    for matrix in (CountView(counts).matrix, to_csr(counts)):
+        assert matrix.indptr.dtype == matrix.indices.dtype == np.int32
+        assert np.shares_memory(matrix.data, counts.data)
+        assert (matrix != counts).nnz == 0
+    assert counts.indptr.dtype == np.int64
+    np.testing.assert_array_equal(CountView(counts).to_memory().toarray(), counts.toarray())
