@@ -89,4 +89,7 @@ def _neighbourhoods(components: np.ndarray, k: int) -> Iterator[tuple[slice, np.
     among = np.sort(np.random.default_rng(0).choice(n, NEIGHBOUR_CELLS, replace=False))
     for start in range(0, n, _BLOCK):
         rows = slice(start, min(start + _BLOCK, n))
-        yield rows, among[nearest_neighbours(components[among], components[rows], k)[0]]
+        found = among[nearest_neighbours(components[among], components[rows], k + 1)[0]]
+        itself = found == np.arange(rows.start, rows.stop)[:, None]
+        others_first = np.argsort(itself, axis=1, kind="stable")[:, :k]
+        yield rows, np.take_along_axis(found, others_first, axis=1)

@@ -9,6 +9,8 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scmodal.contracts import InputError
+
 
 @dataclass
 class Batches:
@@ -30,13 +32,25 @@ class Batches:
 
     @classmethod
     def of(cls, adata: AnnData) -> Batches | None:
-        """Batches of a prepared data set; None where it has no ``batch_key``, or all cells are of one batch."""
+        """Batches of a prepared data set; None where it has no ``batch_key``, or all cells are of one batch.
+
+        Raises
+        ------
+        InputError
+            More than half as many batches as cells: the column is something else.
+        """
         key = str(adata.uns["scmodal"].get("batch_key", ""))
         if not key:
             return None
         counts = adata.obs[key].astype(str).value_counts()
         if len(counts) < 2:
             return None
+        if len(counts) > adata.n_obs / 2:
+            modality = adata.uns["scmodal"]["modality"]
+            raise InputError(
+                f"batch_key {key!r} tells {len(counts):,} batches among {adata.n_obs:,} {modality} cells; name the "
+                "column that holds the batch or donor"
+            )
         names = sorted(counts.index)
         return cls(key, names, (counts[names].to_numpy() / adata.n_obs).astype(np.float32))
 

@@ -43,7 +43,9 @@ def is_prepared(adata: AnnData) -> bool:
     return isinstance(own, Mapping) and "schema_version" in own
 
 
-def new_cells(adata: AnnData, modality: str, atac_options: AtacOptions | None = None) -> AnnData:
+def new_cells(
+    adata: AnnData, modality: str, atac_options: AtacOptions | None = None, cofactor: float | None = None
+) -> AnnData:
     """Cells in the form a model's recipe takes: raw counts in ``layers["counts"]``, a cytometer's values in ``X``.
 
     Unlike in preparation for training, no cell and no counted feature is dropped: a gene without a count in these
@@ -57,6 +59,9 @@ def new_cells(adata: AnnData, modality: str, atac_options: AtacOptions | None = 
         Canonical name.
     atac_options
         Genes to which peaks are summed, and how; needed where ATAC data are raw peaks.
+    cofactor
+        With which a cytometer's training cells were transformed (:attr:`scmodal.inputs.Recipe.cofactor`); None tells it
+        from the values.
 
     Returns
     -------
@@ -74,11 +79,17 @@ def new_cells(adata: AnnData, modality: str, atac_options: AtacOptions | None = 
             f"the cells are {told} data, not {modality}; give their own modality, or the data of the other one"
         )
     if is_prepared(adata):
+        known = own.get("cofactor") if isinstance(own, Mapping) else None
+        if cofactor is not None and known is not None and not np.isclose(float(known), cofactor):
+            raise InputError(
+                f"the cells were prepared with arcsinh(x / {float(known):g}), those of the model with {cofactor:g} (0: "
+                "taken as they are); give the raw file"
+            )
         return adata
     if modality == "cytometry":
-        from scmodal.preprocess import cytometry
+        from scmodal.preprocess import cytometry, cytometry_cells
 
-        return cytometry(adata)
+        return cytometry(adata) if cofactor is None else cytometry_cells(adata, cofactor)
     read = adata if told is not None and "counts" in adata.layers else io.from_anndata(adata, modality)
     if modality != "atac":
         return read
@@ -121,7 +132,9 @@ def read_new_cells(path: str | Path, modality: str, atac_options: AtacOptions | 
         atac_options = atac_options or AtacOptions()
         atac_options = replace(atac_options, genes=atac_options.table())
         return new_cells(read_atac(path, atac_options), modality, atac_options)
-    return new_cells(io.read_modality(path, modality), modality)
+    read = io.read_modality(path, modality)
+    # a cytometer's values stay raw until the model is there, which knows how they are to be transformed
+    return read if modality == "cytometry" else new_cells(read, modality)
 
 
 def embed_cells(
@@ -153,8 +166,8 @@ def embed_cells(
         As :meth:`ScModal.embed`.
     """
     modality = model.known_modality(modality or modality_of(adata))
-    adata = new_cells(adata, modality, atac_options)
     recipe = model.recipes[modality]
+    adata = new_cells(adata, modality, atac_options, recipe.cofactor)
     z = model.embed(adata, modality)
     result = adata.copy()
     messages = list(result.uns["scmodal"].get("messages", []))

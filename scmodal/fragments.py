@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -98,7 +99,8 @@ def _checked(piece: pd.DataFrame, first: int, name: str) -> pd.DataFrame:
     """A piece with numbers for numbers."""
     start = pd.to_numeric(piece["start"], errors="coerce", downcast="integer")
     end = pd.to_numeric(piece["end"], errors="coerce", downcast="integer")
-    wrong = (start.isna() | end.isna() | (piece["barcode"] == "")).to_numpy()
+    whole = (start % 1 == 0) & (end % 1 == 0)  # False where one is no number
+    wrong = (~whole | (piece["barcode"] == "") | (piece["chrom"] == "")).to_numpy()
     problem = "has no chromosome, whole start and end and barcode; the line is damaged, or the file cut short"
     if not wrong.any():
         wrong = ((end <= start) | (start < 0)).to_numpy()
@@ -154,8 +156,8 @@ def read_cells(path: str | Path) -> pd.DataFrame:
             lines = [line.rstrip("\r\n") for line in handle if line.strip()]
             if not lines:
                 raise InputError(f"{path}: no cells in it; give a barcode a line")
-            separator = "\t" if "\t" in lines[0] else ","
-            rows = [line.split(separator) for line in lines]
+            # R quotes by default, and a comma within quotes parts nothing
+            rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
         has_header = io.BARCODE.fullmatch(rows[0][0]) is None and (
             len(rows[0]) > 1 or rows[0][0].lower() in ("barcode", "barcodes", "cell", "cells", "cell_id", "")
         )

@@ -22,6 +22,12 @@ from scmodal.presets import Preset, pairs_of
 from scmodal.rows import BLOCK, CountView, LazyRows, Rows, RowStore, column_moments, column_ranges, row_chunks, row_sums
 
 MIN_LINKS = 3
+"""Fewest links between two data sets."""
+
+MIN_DISTINCT = 2
+"""Fewest distinct features of each of them in these links: one alone, brought to its own total, says nothing."""
+
+_CONSTANT = 1e-6  # standard deviation of a column that only rounding moves, relative to its mean
 
 
 @dataclass
@@ -34,6 +40,11 @@ class Block:
     """Total to which a cell's counts in the block are brought before log1p; None takes values as they are."""
     linked: bool
     """Whether these are the linked columns of a pair of data sets, or the rest."""
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one feature, whose share of the block's total would be all of it in every cell."""
+        return self.target_sum is not None and len(set(self.features)) == 1
 
 
 @dataclass
@@ -48,6 +59,9 @@ class Recipe:
         Of the normalised columns over the training cells (ddof 1), float32, length = number of columns.
     clip
         Scaled values are clipped to plus or minus this value.
+    cofactor
+        Of the arcsinh that a cytometer's values were transformed with in preparation; 0 where they were taken as they
+        are; None where that is not known (other modalities, models of earlier versions).
     """
 
     modality: str
@@ -55,6 +69,7 @@ class Recipe:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     clip: float
+    cofactor: float | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -104,6 +119,8 @@ class Recipe:
     def log_normalise(self, counts: sparse.csr_matrix) -> NDArray[np.float32]:
         """log1p of the stored values, each cell's total in each block brought to the block's target.
 
+        Of a block of a single feature (one protein without a link) the counts are taken as they are before log1p.
+
         Parameters
         ----------
         counts
@@ -122,6 +139,7 @@ class Recipe:
         # exact in double precision, in whichever order the columns are stored
         totals = np.bincount(place, weights=counts.data, minlength=counts.shape[0] * n_blocks).astype(np.float32)
         factors = np.divide(np.tile(targets, counts.shape[0]), totals, out=np.zeros_like(totals), where=totals > 0)
+        factors[np.tile([b.single for b in self.blocks], counts.shape[0])] = 1.0
         values = np.log1p(counts.data * factors[place])
         return np.where(np.isnan(targets)[block[counts.indices]], counts.data, values)
 
@@ -170,10 +188,12 @@ class Recipe:
         return values * self.std + self.mean
 
     @classmethod
-    def unfitted(cls, modality: str, blocks: list[Block], preset: Preset) -> Recipe:
+    def unfitted(cls, adata: AnnData, blocks: list[Block], preset: Preset) -> Recipe:
         """A recipe whose columns are known, but whose means and deviations are not learnt yet."""
         p = sum(len(block.features) for block in blocks)
-        return cls(modality, blocks, np.zeros(p, np.float32), np.ones(p, np.float32), preset.scale_clip)
+        modality = modality_of(adata)
+        cofactor = float(adata.uns["scmodal"].get("cofactor", 0.0)) if modality == "cytometry" else None
+        return cls(modality, blocks, np.zeros(p, np.float32), np.ones(p, np.float32), preset.scale_clip, cofactor)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form (numbers as float lists)."""
@@ -190,6 +210,7 @@ class Recipe:
             mean=np.asarray(data["mean"], np.float32),
             std=np.asarray(data["std"], np.float32),
             clip=float(data["clip"]),
+            cofactor=data.get("cofactor"),
         )
 
 
@@ -272,6 +293,8 @@ def _pair_targets(
         first = modalities[0] == "cytometry"
         sums = [np.expm1(part.toarray()).sum(1) for part in (a if first else b).blocks()]
         target = float(np.median(np.concatenate(sums)))
+        # values of which most are negative (logs of fractions, z-scores) have no such sum
+        target = target if target > 0.0 else preset.min_target_sum
         return (None, target) if first else (target, None)
     reference = b if modalities[1] == "rna" and modalities[0] != "rna" else a
     target = max(float(np.median(row_sums(reference.blocks()))), preset.min_target_sum)
@@ -334,6 +357,14 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
                 f"the data and vary; at least {MIN_LINKS} are needed. Check the feature names with `scmodal link`, "
                 "or give a table of links."
             )
+        for k, column in ((i, "feature_a"), (j, "feature_b")):
+            distinct = table[column].nunique()
+            if distinct < MIN_DISTINCT:
+                raise InputError(
+                    f"the {len(table)} links between {modalities[i]} and {modalities[j]} hold {distinct} distinct "
+                    f"{modalities[k]} feature(s) that vary; at least {MIN_DISTINCT} are needed. Give a table of links "
+                    "with more of them."
+                )
         names = (list(table["feature_a"]), list(table["feature_b"]))
         views = [
             CountView(sources[k], columns=adatas[k].var_names.get_indexer(features))
@@ -354,7 +385,7 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
                 totals = row_sums(CountView(sources[k], columns=adata.var_names.get_indexer(rest)).blocks())
                 target = float(np.median(totals[totals > 0]))
             blocks[k].append(Block(rest, target, linked=False))
-        inputs.append(_scale(adata, ranges[k], Recipe.unfitted(modality, blocks[k], preset)))
+        inputs.append(_scale(adata, ranges[k], Recipe.unfitted(adata, blocks[k], preset)))
 
     if preset.batch_covariate:
         for item, adata in zip(inputs, adatas):
@@ -390,7 +421,7 @@ def _scale(adata: AnnData, found: _Range, recipe: Recipe) -> EngineInput:
             yield sparse.csr_matrix((recipe.log_normalise(part), part.indices, part.indptr), shape=part.shape)
 
     mean, std = column_moments(normalised, view.shape)
-    std[std < 1e-12] = 1.0
+    std[std <= _CONSTANT * np.maximum(np.abs(mean), _CONSTANT)] = 1.0
     recipe.mean, recipe.std = mean.astype(np.float32), std.astype(np.float32)
     if isinstance(counts, RowStore):
         return EngineInput(recipe.modality, recipe, LazyRows(counts, recipe.scale))
@@ -409,7 +440,7 @@ def own_components(item: EngineInput, adata: AnnData, n_components: int) -> NDAr
     return principal_components(item.x, n_components)
 
 
-def _without_batches(values: NDArray[np.float32], told: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def without_batches(values: NDArray[np.float32], told: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """Values (cells x columns) with the mean of each cell's batch taken off, where the networks are told of batches.
 
     A batch's shift would make cells of one batch each other's neighbours, and some of them the other side's.
@@ -438,8 +469,8 @@ def _add_linked(
             joined[rows] = values[:, : joined.shape[1]]
         if preset.smoothing > 0.0 or preset.matching_rounds > 0:
             n_components = max(preset.smoothing_components, preset.matching_components * (preset.matching_rounds > 0))
-            components.append(_without_batches(own_components(item, adata, n_components), item.told))
-            joined = _without_batches(joined, item.told)
+            components.append(without_batches(own_components(item, adata, n_components), item.told))
+            joined = without_batches(joined, item.told)
             size = max(preset.smoothing_neighbours, min(preset.smoothing_neighbours_most, len(item.x) // 50))
             joined = smooth(joined, components[-1][:, : preset.smoothing_components], preset.smoothing, size)
         item.linked = dict(zip(own, np.split(joined, np.cumsum(widths)[:-1], axis=1)))

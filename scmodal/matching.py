@@ -91,7 +91,8 @@ def _whitened(components: Floats) -> Floats:
     centred = components - components.mean(0)
     values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / len(centred))
     values = np.maximum(values, 0.0)
-    root = vectors / np.sqrt(values + _RIDGE * values[-1]) @ vectors.T
+    floor = max(_RIDGE * values[-1], np.finfo(np.float32).tiny)  # of components without any spread
+    root = vectors / np.sqrt(values + floor) @ vectors.T
     return np.asarray(centred @ root.astype(np.float32))
 
 

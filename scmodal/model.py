@@ -395,7 +395,7 @@ class ScModal:
 
         from scmodal.embed import new_cells
 
-        adata = new_cells(adata, modality)
+        adata = new_cells(adata, modality, cofactor=self.recipes[modality].cofactor)
         chunks = self.recipes[modality].chunks(adata, ENCODE_CHUNK)
         return self._encode(chunks, adata.n_obs, modality, self._told(adata, modality))
 

@@ -722,6 +722,47 @@ def cytometry(
     return _finish(adata, info)
 
 
+def cytometry_cells(adata: AnnData, cofactor: float) -> AnnData:
+    """New cells of a cytometer, on the scale of those that a model was trained on.
+
+    Parameters
+    ----------
+    adata
+        Cells x channels with intensities in ``X``; not changed.
+    cofactor
+        Of the training cells: ``arcsinh(x / cofactor)`` is taken, whatever the new cells' range; 0 takes values as they
+        are.
+
+    Returns
+    -------
+    AnnData
+        As :func:`cytometry`, but no marker is dropped: one that is the same in these few cells was measured all the
+        same.
+
+    Raises
+    ------
+    InputError
+        Missing or infinite values, no marker, or raw intensities for a model of transformed ones.
+    """
+    read = _read(adata, "cytometry")
+    adata, info = read.copy(), _notes(read, "cytometry")
+    adata = _clean_channels(adata, info)
+    values = np.asarray(adata.X, dtype=np.float32)
+    if cofactor > 0:
+        values = np.arcsinh(values / np.float32(cofactor))
+        info["messages"].append(f"arcsinh(x / {cofactor:g}) was taken, as of the cells the model was trained on.")
+    elif (maximum := float(values.max(initial=0.0))) > RAW_MAXIMUM:
+        raise InputError(
+            f"{_source(info)}: the intensities look raw (maximum {maximum:,.0f}), but the model was trained on "
+            "transformed ones; transform them in the same way"
+        )
+    info["cofactor"] = float(cofactor)
+    adata.X = values
+    adata.var["mean"], adata.var["std"] = _column_moments(values)
+    adata.var["highly_variable"] = True
+    return _finish(adata, info)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # files
 

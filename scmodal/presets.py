@@ -187,7 +187,11 @@ _LOWER_BOUNDS: dict[str, float] = {
     "matching_components": 2,
     "smoothing_components": 1,
     "n_top_genes": 0,
+    "scale_clip": 0.1,
 }
+
+_BELOW_ONE = {"smoothing", "evening", "beta1", "beta2"}
+_MOST_DROPOUT = 0.95  # of the encoders' input: the rest is scaled up by what is left
 
 
 def get_preset(name: str | Preset, **changes: Any) -> Preset:
@@ -242,8 +246,10 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
         low = _LOWER_BOUNDS.get(key, 0.0)
         if not low <= value < float("inf"):
             problems.append(f"setting {key}={raw!r}: must be at least {low:g} and finite")
-        elif key in {"smoothing", "input_dropout", "evening"} and value >= 1:
+        elif key in _BELOW_ONE and value >= 1:
             problems.append(f"setting {key}={raw!r}: must be below 1")
+        elif key == "input_dropout" and value > _MOST_DROPOUT:
+            problems.append(f"setting {key}={raw!r}: must be at most {_MOST_DROPOUT:g}")
         elif key == "matching_share" and value > 1:
             problems.append(f"setting {key}={raw!r}: must be at most 1")
         values[key] = value

@@ -30,7 +30,7 @@ from scmodal.coherence import (
 )
 from scmodal.contracts import MODALITY_TITLES, InputError
 from scmodal.counterpart import ALONE, counterparts
-from scmodal.inputs import build_inputs, modality_of, own_components
+from scmodal.inputs import build_inputs, modality_of, own_components, without_batches
 from scmodal.io import is_on_disk
 from scmodal.links import LinkTable
 from scmodal.matching import match
@@ -153,7 +153,11 @@ def gather(adatas: Sequence[AnnData], links: LinkTable, topology: str, n_null: i
     some = [_taken(adata, chosen) for adata, chosen in zip(adatas, rows)]
     inputs = build_inputs(some, links, preset)
     sides = [
-        Side(item.modality, chosen, own_components(item, adata, preset.matching_components))
+        Side(
+            item.modality,
+            chosen,
+            without_batches(own_components(item, adata, preset.matching_components), item.told),
+        )
         for item, adata, chosen in zip(inputs, some, rows)
     ]
     pairs = pairs_of(topology, len(adatas))

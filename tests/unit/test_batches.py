@@ -12,8 +12,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from scmodal import ScModal, preprocess
 from scmodal.batches import Batches
+from scmodal.contracts import InputError
+from scmodal.counterpart import ALONE
+from scmodal.inputs import build_inputs
+from scmodal.links import build_links
 from scmodal.networks import Networks, latent_cycle
 from scmodal.presets import get_preset
+from scmodal.select import gather
 from scmodal.simulate import simulate
 
 ONLY_IN_BATCH_2 = "type_3"
@@ -131,3 +136,20 @@ def test_the_setting_is_a_yes_or_no():
     assert get_preset("default", batch_covariate="false").batch_covariate is False
     with pytest.raises(InputError, match="must be true or false"):
         get_preset("default", batch_covariate="perhaps")
+
+
+def test_a_batch_for_every_cell_is_refused(planted):
+    cells = planted[0].copy()
+    cells.uns["scmodal"]["batch_key"] = "barcode"
+    cells.obs["barcode"] = cells.obs_names
+    with pytest.raises(InputError, match=r"batch_key 'barcode' tells .* batches among .* rna cells"):
+        Batches.of(cells)
+
+
+def test_the_verdict_counts_the_cells_that_training_found_alone(planted):
+    """Without the batches' means, as in training."""
+    links = build_links(planted)[0]
+    inputs = build_inputs(planted, links, get_preset("default"))
+    expected = [float((item.counterpart[0] < ALONE).mean()) for item in inputs]
+    found = gather(planted, links, "chain", n_null=2).alone[0]
+    np.testing.assert_allclose(found, expected, atol=0.005)

@@ -17,6 +17,7 @@ from scmodal import cli, io, preprocess
 from scmodal.chromatin import AtacOptions, read_atac
 from scmodal.contracts import InputError, read_samplesheet
 from scmodal.embed import read_new_cells
+from scmodal.fragments import read_cells
 from scmodal.gene_activity import DECAY, activity_weights
 from scmodal.genes import read_genes
 from scmodal.genome import likely_build, match_genome
@@ -558,12 +559,23 @@ def test_cells_of_an_h5ad(simulated, fragments, tmp_path):
     assert list(adata.obs["kind"]) == ["x", "y"]
 
 
+def test_cells_of_a_quoted_table(tmp_path):
+    """As write.csv of R leaves them; a comma within quotes parts nothing."""
+    path = tmp_path / "cells.csv"
+    path.write_text('"","kind"\n"ACGTACGTACGT3-1","T, naive"\n"ACGTACGTACGT7-1","B"\n')
+    cells = read_cells(path)
+    assert list(cells.index) == ["ACGTACGTACGT3-1", "ACGTACGTACGT7-1"]
+    assert list(cells["kind"]) == ["T, naive", "B"]
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("chr1\t500\t400\tACGTACGTACGT1-1\t1", "ends before it starts"),
         ("chr1\t500\tx\tACGTACGTACGT1-1\t1", "has no chromosome, whole start"),
         ("chr1\t500", "has no chromosome, whole start"),
+        ("chr1\t10.7\t200\tACGTACGTACGT1-1\t1", "has no chromosome, whole start"),
+        ("\t100\t200\tACGTACGTACGT1-1\t1", "has no chromosome, whole start"),
     ],
 )
 def test_damaged_lines_are_refused(simulated, fragments, tmp_path, line, problem):

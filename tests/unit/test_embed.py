@@ -11,7 +11,8 @@ import pytest
 
 from scmodal import ScModal, cli, preprocess
 from scmodal.contracts import InputError
-from scmodal.embed import embed_cells, new_cells
+from scmodal.embed import embed_cells, new_cells, read_new_cells
+from scmodal.inputs import Recipe
 from scmodal.io import read_prepared
 from scmodal.results import write_run
 from scmodal.simulate import simulate
@@ -232,3 +233,40 @@ def test_validate_for_a_model(new, folder, tmp_path, capsys):
     assert "sample 'a' has 2 rows of modality 'rna'" in said
     assert run("validate", "--input", sheet, "--model", tmp_path) == 2
     assert "no model.json in it" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def cytometer():
+    """A model of RNA and raw cytometry, and the cytometry it was trained on: 15 raw markers, up to some thousands."""
+    mdata = simulate(n_cells=150, n_genes=120, n_proteins=15, n_cell_types=3, seed=5)
+    values = np.asarray(mdata["protein"].layers["counts"].todense(), np.float32)
+    cells = anndata.AnnData(values, obs=mdata["protein"].obs.copy(), var=pd.DataFrame(index=mdata["protein"].var_names))
+    training = [preprocess.rna(mdata["rna"]), preprocess.cytometry(cells)]
+    assert training[1].uns["scmodal"]["cofactor"] > 0
+    model = ScModal(steps=5, batch_size=50, seed=0, device="cpu", n_hidden=32).fit(training)
+    return model, cells
+
+
+def test_cells_of_a_cytometer_lie_where_they_lay_in_training(cytometer, tmp_path: Path):
+    """Whatever else is in the file: dim cells alone, few of them, a single one."""
+    model, cells = cytometer
+    assert Recipe.from_dict(model.recipes["cytometry"].to_dict()).cofactor == model.recipes["cytometry"].cofactor
+    dim = np.argsort(cells.X.max(axis=1))[:5]
+    for chosen in (dim, np.array([7]), np.arange(len(cells))):
+        z = embed_cells(model, cells[chosen].copy(), "cytometry").obsm["X_scmodal"]
+        np.testing.assert_allclose(z, model.embed(modality="cytometry")[chosen], atol=1e-4)
+    cells[dim].to_df().to_csv(tmp_path / "dim.csv")
+    z = embed_cells(model, read_new_cells(tmp_path / "dim.csv", "cytometry")).obsm["X_scmodal"]
+    np.testing.assert_allclose(z, model.embed(modality="cytometry")[dim], atol=1e-4)
+
+
+def test_cells_prepared_with_another_cofactor_are_refused(cytometer):
+    model, cells = cytometer
+    with pytest.raises(InputError, match=r"prepared with arcsinh\(x / 150\)"):
+        embed_cells(model, preprocess.cytometry(cells, cofactor=150.0))
+
+
+def test_raw_values_for_a_model_of_transformed_ones_are_refused(cytometer):
+    _, cells = cytometer
+    with pytest.raises(InputError, match="look raw"):
+        new_cells(cells, "cytometry", cofactor=0.0)

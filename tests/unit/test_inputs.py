@@ -164,3 +164,39 @@ def test_smoothing_pulls_linked_features_towards_the_neighbourhood(rna, protein)
     smoothed = build_inputs([rna, protein], links(*THREE), get_preset("paper", smoothing=0.8))[0]
     np.testing.assert_array_equal(raw.x, smoothed.x)
     assert smoothed.linked[0].std() < 0.7 * raw.linked[0].std()
+
+
+def test_a_feature_alone_in_its_block_keeps_its_counts(rna):
+    """Brought to its own total it would be the same in every cell, and rounding would be all that is left."""
+    counts = np.random.default_rng(1).poisson(30.0, (50, 4)) + 1
+    protein = prepared(counts, ["P0", "P1", "P2", "isotype"], "protein")
+    _, b = build_inputs([rna, protein], links(("G0", "P0"), ("G1", "P1"), ("G2", "P2")), PAPER)
+    assert b.recipe.columns[-1] == "isotype"
+    expected = np.log1p(counts[:, 3])
+    np.testing.assert_allclose(b.x[:, -1], (expected - expected.mean()) / expected.std(ddof=1), atol=1e-4)
+
+
+def test_links_of_a_single_feature_are_refused(rna, protein):
+    with pytest.raises(InputError, match="hold 1 distinct protein"):
+        build_inputs([rna, protein], links(("G0", "P0"), ("G1", "P0"), ("G2", "P0")), PAPER)
+
+
+def test_a_column_that_only_rounding_moves_stays_at_zero(rna):
+    """Two proteins in a fixed ratio: normalised they do not vary."""
+    depth = np.random.default_rng(1).integers(1, 900, 50)
+    free = np.random.default_rng(2).poisson(30.0, (50, 3))
+    counts = np.column_stack([free, 3 * depth, 7 * depth])
+    protein = prepared(counts, ["P0", "P1", "P2", "P3", "P4"], "protein")
+    _, b = build_inputs([rna, protein], links(("G0", "P0"), ("G1", "P1"), ("G2", "P2")), PAPER)
+    assert np.abs(b.x[:, 3:]).max() < 1e-4
+
+
+def test_cytometry_of_negative_values_has_a_target(rna):
+    """Logs of fractions: the sum of exp(value) - 1 is negative."""
+    values = -np.abs(np.random.default_rng(1).normal(2.0, 1.0, (40, 4)))
+    cells = prepared(values, ["P0", "P1", "P2", "P3"], "cytometry")
+    found = links(("G0", "P0"), ("G1", "P1"), ("G2", "P2"), modalities=("rna", "cytometry"))
+    a, b = build_inputs([rna, cells], found, PAPER)
+    assert np.isfinite(a.x).all()
+    assert np.isfinite(b.x).all()
+    assert a.recipe.blocks[0].target_sum == PAPER.min_target_sum

@@ -148,3 +148,21 @@ def test_a_narrow_hidden_layer_computes_the_nearest_map() -> None:
 def test_share_beyond_one_is_refused() -> None:
     with pytest.raises(InputError, match="matching_share"):
         get_preset("default", matching_share=1.5)
+
+
+def test_a_cell_is_not_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where all cells are searched nor where some are drawn."""
+    components = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
+    marks = np.eye(60, dtype=np.float32)
+    for among in (60, 40):
+        monkeypatch.setattr("scmodal.anchors.NEIGHBOUR_CELLS", among)
+        found = smooth(marks, components, 0.5, 4)
+        np.testing.assert_allclose(np.diag(found), 0.5)
+        np.testing.assert_allclose(np.sort(found, axis=1)[:, -5:-1], 0.125)
+
+
+def test_components_without_spread_match_by_the_links() -> None:
+    data = sides(n=80)
+    flat = tuple(np.zeros_like(item) for item in data.components)
+    for found in match(data.linked, flat, rounds=2, share=0.5):  # type: ignore[arg-type]
+        assert np.isfinite(found).all()

@@ -273,3 +273,6 @@ def test_presets_and_their_settings():
         get_preset("default", stepz=3, steps="many", input_dropout=1.5, batch_size=0)
     assert len(error.value.problems) == 4
     assert "did you mean 'steps'" in str(error.value)
+    with pytest.raises(InputError) as error:  # each would divide by nothing
+        get_preset("default", input_dropout=0.999, scale_clip=0, beta1=1)
+    assert len(error.value.problems) == 3
