@@ -325,13 +325,30 @@ def _check_reference(model: ScModal, adata: AnnData, name: str) -> None:
         raise InputError(
             f"{name} of the reference has no obsm[{LATENT!r}]; give the integrated.h5mu of the model's run"
         )
-    few = adata[:_CHECKED]
-    there = np.asarray(few.obsm[LATENT])
-    if name in model.modalities and there.shape[1] == model.preset.n_latent:
-        here = model.embed(few.copy(), name)
-        if np.abs(here - there).max() <= _SAME * max(1.0, float(np.abs(there).max())):
-            return
-    raise InputError(
-        f"the reference's {name} cells do not lie where this model puts them: it is the result of another run; give "
-        "the integrated.h5mu beside the model/ folder"
-    )
+    if not same_run(model, adata, adata.obsm[LATENT], name):
+        raise InputError(
+            f"the reference's {name} cells do not lie where this model puts them: it is the result of another run; "
+            "give the integrated.h5mu beside the model/ folder"
+        )
+
+
+def same_run(model: ScModal, adata: AnnData, z: np.ndarray, modality: str) -> bool:
+    """Whether latents are those that a model gives these cells.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    adata
+        Prepared cells; some of them are embedded again.
+    z
+        Their latents in the result of a run, cells x n_latent.
+    modality
+        Of the cells.
+    """
+    if modality not in model.modalities or z.shape[1] != model.preset.n_latent:
+        return False
+    few = adata[:_CHECKED].to_memory()
+    there = np.asarray(z[:_CHECKED])
+    here = model.embed(few, modality)
+    return bool(np.abs(here - there).max() <= _SAME * max(1.0, float(np.abs(there).max())))

@@ -918,6 +918,7 @@ def preprocess_to_file(
     n_top_genes: int = 3000,
     linked_features: Collection[str] | None = None,
     atac_options: AtacOptions | None = None,
+    cofactor: float | None = None,
 ) -> AnnData:
     """Prepare the files of one modality and write the result.
 
@@ -928,7 +929,7 @@ def preprocess_to_file(
     ----------
     output
         The prepared h5ad.
-    paths, modality, label_key, batch_key, n_top_genes, linked_features, atac_options
+    paths, modality, label_key, batch_key, n_top_genes, linked_features, atac_options, cofactor
         See :func:`preprocess_files`.
 
     Returns
@@ -945,7 +946,7 @@ def preprocess_to_file(
     checked = io.open_counts(paths[0], modality) if len(paths) == 1 else None
     if checked is None:
         adata = preprocess_files(
-            paths, modality, label_key, batch_key, n_top_genes, linked_features, atac_options=atac_options
+            paths, modality, label_key, batch_key, n_top_genes, linked_features, cofactor, atac_options
         )
         io.write_h5ad(adata, output)
         return adata

@@ -295,11 +295,11 @@ def _of_links(title: str, signal: HeldOut | None) -> tuple[int, str]:
 def _of_latent(title: str, scores: LatentScores) -> list[tuple[int, str]]:
     """Levels and sentences on a pair's latents."""
     if scores.mixing < APART:
-        mixing = (2, f"{title}: the data sets stay apart in the latent space (mixing {scores.mixing:.2f} of 1)")
+        mixing = (2, f"{title}: the data sets stay apart in the latent space (mixing {scores.mixing:.3f} of 1)")
     elif scores.mixing < HARDLY_MIXED:
-        mixing = (1, f"{title}: the data sets hardly mix in the latent space ({scores.mixing:.2f} of 1)")
+        mixing = (1, f"{title}: the data sets hardly mix in the latent space ({scores.mixing:.3f} of 1)")
     else:
-        mixing = (0, f"{title}: the data sets mix in the latent space ({scores.mixing:.2f} of 1)")
+        mixing = (0, f"{title}: the data sets mix in the latent space ({scores.mixing:.3f} of 1)")
     share = f"{scores.cycle:.0%} of cells come home when matched there and back"
     return [mixing, (1, f"{title}: only {share}") if scores.cycle < FEW_HOME else (0, f"{title}: {share}")]
 

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmodal.contracts import InputError, check_prepared
+from scmodal.embed import same_run
 from scmodal.genes import read_genes
 from scmodal.inputs import modality_of
 from scmodal.io import in_memory_limit, one_index_type, plain, reading, sniff, some
@@ -100,6 +101,11 @@ def read_inputs(
             )
     messages = list(table.attrs.get("messages", []))
     z = read_latent(integrated, "atac", prepared.obs_names, atac)
+    if not same_run(trained, prepared, z, "atac"):
+        raise InputError(
+            f"{integrated}: the ATAC cells do not lie where the model in {model_folder} puts them: it is of another "
+            "run, or the data were prepared anew since; give results, model and prepared data of one run"
+        )
     peaks = parse_peaks(prepared.uns["scmodal"][PEAKS_KEY], str(atac))
     table["chrom"], turned = same_names(table["chrom"], list(pd.unique(peaks["chrom"])))
     if turned:

@@ -342,6 +342,16 @@ def test_a_model_without_atac(done, tmp_path, capsys):
     assert "the model has no atac data (it has: rna, protein)" in capsys.readouterr().err
 
 
+def test_a_model_of_another_run(done, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(done.integrated.parent / "model", folder)
+    weights = load_file(folder / "weights.safetensors")
+    save_file({name: 1.3 * values for name, values in weights.items()}, folder / "weights.safetensors")
+    assert run("peakgene", *files(done, model=folder), *SMALL, "--output", tmp_path / "out") == 2
+    assert "the ATAC cells do not lie where the model in" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_distances_are_counted_in_all_cells_alone():
     table = pd.DataFrame(
         {
