@@ -127,6 +127,8 @@ def _short(losses: dict[str, float]) -> str:
     "--model", "model_path", type=PATH, help="model/ folder: the files are new cells for it, one row is enough."
 )
 @click.option("--genes", type=PATH, help="Genes for ATAC peaks and fragments: checked, too.")
+@click.option("--label-key", help="Column of obs with cell labels, for rows of the samplesheet that name none.")
+@click.option("--batch-key", help="Column of obs with batches, for rows of the samplesheet that name none.")
 @click.option("--output", type=PATH, help="Samplesheet with canonical names and the order of the data sets.")
 def validate(
     sheet: Path,
@@ -134,6 +136,8 @@ def validate(
     check_files: bool,
     model_path: Path | None,
     genes: Path | None,
+    label_key: str | None,
+    batch_key: str | None,
     output: Path | None,
 ) -> None:
     """Check a samplesheet and its files; tell every problem at once."""
@@ -152,7 +156,16 @@ def validate(
         from scmodal.contracts import model_modalities
 
         modalities = model_modalities(model_path)
-    rows = read_samplesheet(sheet, files=staged, check_files=check_files, new_cells_of=modalities, genes=genes or False)
+    rows = read_samplesheet(
+        sheet,
+        files=staged,
+        check_files=check_files,
+        new_cells_of=modalities,
+        genes=genes or False,
+        label_key=label_key,
+        batch_key=batch_key,
+        say=say,
+    )
     if output is not None:
         write_samplesheet(rows, output)
     samples = dict.fromkeys(row.sample for row in rows)
@@ -273,7 +286,7 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--links", "links_path", type=PATH, help="Links from `scmodal link`; built-in names without it.")
 @click.option("--output", type=PATH, required=True, help="Folder for the result.")
 @click.option("--preset", default="default", show_default=True, help="default, or paper (the published settings).")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--steps", type=int, help="Training steps (the preset's).")
 @click.option("--batch-size", type=int, help="Cells of each data set in a step (the preset's).")
@@ -293,7 +306,10 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
     help="Time between two checkpoints; one is also written on SIGTERM, SIGINT and SIGUSR1.",
 )
 @click.option(
-    "--resume", "resume", flag_value="yes", help="Go on from the checkpoint; one that does not fit is an error."
+    "--resume",
+    "resume",
+    flag_value="yes",
+    help="Go on from the checkpoint; none, or one that does not fit, is an error.",
 )
 @click.option("--no-resume", "resume", flag_value="no", help="Start anew (the default).")
 @click.option(
@@ -338,6 +354,11 @@ def integrate(
     if checkpoint is None:
         whole = Path(os.path.abspath(output))  # also where the folder is given as `.`
         checkpoint = whole.with_name(f"{whole.name}.checkpoint.safetensors")
+    if resume == "yes" and not checkpoint.exists():
+        raise InputError(
+            f"--resume: there is no checkpoint {checkpoint}; give the one there is (--checkpoint), or "
+            "--resume-or-restart, which starts anew where there is none"
+        )
     check_writable(output if output.exists() else output.parent)
     if resume != "auto":  # there, a place that takes no checkpoint is only told
         check_writable(checkpoint.parent)
@@ -348,6 +369,7 @@ def integrate(
     links = LinkTable.read(links_path) if links_path is not None else None
     model = ScModal(chosen, seed=seed, device=device, threads=threads)
     advance, end = _training_progress()
+    before = _version(checkpoint)
     try:
         model.fit(
             adatas,
@@ -364,24 +386,36 @@ def integrate(
         sys.exit(stop.exit_code)
     finally:
         end()
+    # Without --resume the file may be of another run, which still needs it
+    own_checkpoint = checkpoint.exists() and (bool(model.training["resumed_at"]) or _version(checkpoint) != before)
     try:
         with atomic_path(output) as temporary:
             write_run(model, adatas, temporary)
             if anndata:
                 write_latent_cells(model, adatas, temporary)
     except InputError as error:
-        again = " The trained model is kept: with --resume nothing is trained again." if checkpoint.exists() else ""
+        again = " The trained model is kept: with --resume nothing is trained again." if own_checkpoint else ""
         raise InputError(
             f"the result cannot be written to {str(output)!r} ({error.__cause__ or error}): free space there, or "
             f"choose another place.{again}"
         ) from error
-    checkpoint.unlink(missing_ok=True)
+    if own_checkpoint:
+        checkpoint.unlink(missing_ok=True)
     for message in model.messages:
         say(message)
     say(
         f"{output}: {' + '.join(f'{n} {name}' for name, n in model.training['n_cells'].items())} cells, "
         f"{model.training['steps']} steps in {model.training['seconds']:.0f} s on {model.training['device']}"
     )
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What tells a file from the one that was there before it; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 @cli.command()
@@ -654,7 +688,10 @@ def select(
 
     check_writable(output.parent)
     adatas = [read_prepared(path, peaks=False) for path in inputs]
-    links = LinkTable.read(links_path) if links_path is not None else build_links(adatas)[0]
+    if links_path is not None:
+        links = LinkTable.read(links_path)
+    else:
+        links = build_links(adatas, topology=_topology_of(runs))[0]
     choice = select_runs(adatas, links, runs)
     write_json(as_json(choice), output)
     if table is not None:
@@ -665,7 +702,29 @@ def select(
     if len(choice.seeds) > 1:
         say(f"chosen: seed {choice.seeds[choice.best]}")
     if fail_on is not None and at_least(choice.verdict, fail_on):
-        raise DataError(f"--fail-on {fail_on}: the integration is {choice.verdict}; see {output}")
+        say(f"Error: --fail-on {fail_on}: the integration is {choice.verdict}; see {output}")
+        sys.exit(DataError.exit_code)
+
+
+def _topology_of(runs: tuple[Path, ...]) -> str:
+    """Topology that all runs were trained with."""
+    from scmodal.contracts import model_topology
+
+    problems: list[str] = []
+    found: set[str] = set()
+    for run in runs:
+        if not (run / "model" / "model.json").is_file():
+            problems.append(f"{run}: no model.json in it; give the folder that `scmodal integrate` made")
+            continue
+        try:
+            found.add(model_topology(run / "model"))
+        except InputError as error:
+            problems += error.problems
+    if len(found) > 1:
+        problems.append(f"the runs differ in topology ({', '.join(sorted(found))}): give those of one")
+    if problems:
+        raise InputError(problems)
+    return found.pop()
 
 
 @cli.command()
@@ -732,7 +791,7 @@ def report(
 )
 @click.option("--modalities", default="rna,protein", show_default=True, help="rna,protein or rna,atac.")
 @click.option("--unpaired", is_flag=True, help="Different cells in the files.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def simulate(
     output: Path,
     peak_gene: bool,

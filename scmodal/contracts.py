@@ -11,7 +11,7 @@ import difflib
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,36 @@ def nearest(name: str, known: Sequence[str], n: int = 1, cutoff: float = 0.5) ->
     return [lower[m] for m in difflib.get_close_matches(name.lower(), list(lower), n=n, cutoff=cutoff)]
 
 
+MANY_VALUES = 50
+"""More different numbers than this, in more than every second cell another one, name no groups of cells."""
+
+
+def continuous_problem(values: Any, where: str) -> str | None:
+    """What is wrong with a column that should tell groups of cells (labels, batches) but holds a measured value.
+
+    Parameters
+    ----------
+    values
+        One value a cell.
+    where
+        What to call the column in the message.
+
+    Returns
+    -------
+    str or None
+        None where the column may tell groups: its values are no fractional numbers, or few of them differ.
+    """
+    import numpy as np
+
+    array = np.asarray(values)
+    if array.dtype.kind != "f":
+        return None
+    different = len(np.unique(array[~np.isnan(array)]))
+    if different <= MANY_VALUES or different <= len(array) / 2:
+        return None
+    return f"{where} holds {different:,} different numbers in {len(array):,} cells, a measured value: no groups"
+
+
 def canonical_modality(name: str) -> str:
     """Canonical name of a modality.
 
@@ -99,6 +129,7 @@ def canonical_modality(name: str) -> str:
 
 SHEET_COLUMNS = ("sample", "modality", "path", "label_key", "batch_key")
 REQUIRED_COLUMNS = ("sample", "modality", "path")
+OPTIONAL_COLUMNS = ("label_key", "batch_key")
 RESERVED_SAMPLES = ("report", "multiqc", "pipeline_info")
 """Folders of the result folder that are no samples."""
 
@@ -219,8 +250,30 @@ def _check_header(header: Sequence[str], path: Path) -> None:
     for column, n in Counter(header).items():
         if column in SHEET_COLUMNS and n > 1:
             problems.append(f"samplesheet {path}: column {column!r} is there {n} times; keep one")
+    for name in dict.fromkeys(header):
+        meant = None if name in SHEET_COLUMNS else _meant_column(name)
+        if meant is not None and meant not in header:
+            problems.append(
+                f"samplesheet {path}: unknown column {name!r}; did you mean {meant!r}? (Rename it; a column that is "
+                "to be ignored needs another name.)"
+            )
     if problems:
         raise InputError(problems)
+
+
+_ABOUT_LABELS = re.compile("label|lable|type|annot|cluster|class")
+_ABOUT_BATCHES = re.compile("batch|donor|patient|subject")
+
+
+def _meant_column(name: str) -> str | None:
+    """Optional column that a name was probably meant for; other columns are the user's own affair."""
+    squeezed = re.sub(r"[^a-z0-9]", "", name)
+    if "key" in squeezed:
+        for column, about in zip(OPTIONAL_COLUMNS, (_ABOUT_LABELS, _ABOUT_BATCHES)):
+            if about.search(squeezed):
+                return column
+    close = nearest(squeezed, [column.replace("_", "") for column in OPTIONAL_COLUMNS], cutoff=0.8)
+    return next((column for column in OPTIONAL_COLUMNS if column.replace("_", "") in close), None)
 
 
 def _local_file(path: str, sheet: Path) -> Path:
@@ -247,6 +300,23 @@ def model_modalities(folder: str | Path) -> list[str]:
     if not isinstance(description, dict) or not isinstance(description.get("modalities"), list):
         raise InputError(f"{folder}/model.json: names no modalities; give the model/ folder of an integration result")
     return [str(name) for name in description["modalities"]]
+
+
+def model_topology(folder: str | Path) -> str:
+    """Topology of the training of a model, from its ``model.json`` alone.
+
+    Raises
+    ------
+    InputError
+        The folder holds no model, or one that does not tell.
+    """
+    from .io import read_json
+
+    model_modalities(folder)
+    preset = read_json(Path(folder) / "model.json").get("preset")
+    if not isinstance(preset, dict) or not isinstance(preset.get("topology"), str):
+        raise InputError(f"{folder}/model.json: names no topology; integrate again")
+    return str(preset["topology"])
 
 
 def _by_sample(rows: Sequence[tuple[str, SampleRow]]) -> dict[str, list[tuple[str, SampleRow]]]:
@@ -302,7 +372,7 @@ def _group_problems(rows: Sequence[tuple[str, SampleRow]], path: Path) -> list[s
             if any(row.batch_key is None for _, row in files):
                 problems.append(
                     f"{start} without batch_key; several files of one modality need the obs column that tells their "
-                    "batches apart in batch_key, in each row"
+                    "batches apart in batch_key, in each row (or --batch-key for all of them)"
                 )
             for key in ("label_key", "batch_key"):
                 values = sorted({str(getattr(row, key)) for _, row in files if getattr(row, key) is not None})
@@ -320,6 +390,9 @@ def read_samplesheet(
     check_files: bool = True,
     new_cells_of: Sequence[str] | None = None,
     genes: str | Path | bool = True,
+    label_key: str | None = None,
+    batch_key: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[SampleRow]:
     """Read and check a samplesheet, and look into the files that it names.
 
@@ -327,7 +400,7 @@ def read_samplesheet(
     ----------
     path
         CSV or TSV with the columns sample, modality and path, and optionally label_key and batch_key; any case, any
-        order, other columns are ignored.
+        order. Other columns are ignored, unless they are named almost like one of the optional ones.
     files
         Local file of each data row, by 1-based row number (blank lines do not count). A row that is not in it is "not
         found" unless its path is a URL. Without it, relative paths are looked for in the sheet's folder, then in the
@@ -339,6 +412,10 @@ def read_samplesheet(
     genes
         File with the genes for ATAC peaks and fragments, which is checked, too; False if there is none, True if that
         is no matter yet.
+    label_key, batch_key
+        For rows that name none; checked as if they stood there.
+    say
+        Called with a sentence on columns that are ignored.
 
     Returns
     -------
@@ -353,6 +430,10 @@ def read_samplesheet(
     path = Path(path)
     header, lines = _sheet_rows(path)
     _check_header(header, path)
+    # `order` is of write_samplesheet: it follows from the rows
+    ignored = [name for name in dict.fromkeys(header) if name and name not in (*SHEET_COLUMNS, "order")]
+    if ignored and say is not None:
+        say(f"samplesheet {path}: ignored column{'s' if len(ignored) > 1 else ''} {', '.join(map(repr, ignored))}")
     if not lines:
         raise InputError(f"samplesheet {path}: no rows under the header; it needs a row per file")
     problems: list[str] = []
@@ -383,7 +464,7 @@ def read_samplesheet(
                 found += exc.problems
         if not record["path"]:
             found.append("column 'path' is empty")
-        label_key, batch_key = record["label_key"] or None, record["batch_key"] or None
+        own_label, own_batch = record["label_key"] or label_key or None, record["batch_key"] or batch_key or None
         if record["path"] and check_files:
             local = _row_file(record["path"], number, path, files)
             if local is None:
@@ -394,9 +475,10 @@ def read_samplesheet(
             elif modality is not None:
                 from .io import check_file
 
-                question = (str(local), modality, label_key, batch_key)
+                question = (str(local), modality, own_label, own_batch)
                 if question not in file_problems:
                     file_problems[question] = check_file(*question, name=record["path"], genes=bool(genes))
+                    file_problems[question] += _continuous_keys(*question, name=record["path"])
                 found += file_problems[question]
         problems += [f"samplesheet {path}, {where}: {text}" for text in found]
         if record["sample"] and not sample_problem(record["sample"]):
@@ -408,8 +490,8 @@ def read_samplesheet(
                         sample=record["sample"],
                         modality=modality or record["modality"] or f"row {number}",
                         path=record["path"],
-                        label_key=label_key,
-                        batch_key=batch_key,
+                        label_key=own_label,
+                        batch_key=own_batch,
                     ),
                 )
             )
@@ -420,6 +502,26 @@ def read_samplesheet(
     if problems:
         raise InputError(problems)
     return [SampleRow(**row.model_dump()) for _, row in rows]
+
+
+def _continuous_keys(path: str, modality: str, label_key: str | None, batch_key: str | None, name: str) -> list[str]:
+    """Keys of an AnnData or MuData file that name a measured value; a column that is not there is told elsewhere."""
+    import h5py
+
+    if not (label_key or batch_key) or not Path(path).is_file() or not h5py.is_hdf5(path):
+        return []
+    problems: list[str] = []
+    with h5py.File(path, "r") as file:
+        obs = file.get("obs")
+        for part in file.get("mod", {}):
+            if part == modality or MODALITY_ALIASES.get(part.lower()) == modality:
+                obs = file["mod"][part].get("obs")
+        for what, key in (("label_key", label_key), ("batch_key", batch_key)):
+            column = obs.get(key) if key and isinstance(obs, h5py.Group) else None
+            if isinstance(column, h5py.Dataset) and column.dtype.kind == "f":
+                problem = continuous_problem(column[()], f"{name}: {what} {key!r}")
+                problems += [f"{problem}; name another column of obs"] if problem else []
+    return problems
 
 
 def _row_file(path: str, number: int, sheet: Path, files: Mapping[int, Path] | None) -> Path | None:

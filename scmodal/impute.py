@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from scmodal._version import __version__
 from scmodal.contracts import InputError
+from scmodal.inputs import modality_of
 from scmodal.io import atomic_path
 from scmodal.model import LATENT_KEY, ScModal
 from scmodal.predictability import Spread
@@ -40,11 +41,17 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
     Raises
     ------
     InputError
-        Unknown modality, or features that do not fit the model.
+        Unknown modality, cells of another one than `source`, no cells, or features that do not fit the model.
     """
     source, target = model.known_modality(source), model.known_modality(target)
     if source == target:
         raise InputError(f"imputation from {source} to itself: give two different modalities")
+    given = modality_of(adata)
+    if given != source:
+        # features of the same names would be taken for the source's: gene activity is no expression
+        raise InputError(f"the cells are of modality {given}, not {source}: give prepared {source} cells")
+    if adata.n_obs == 0:
+        raise InputError(f"there are no {source} cells to impute for: the prepared data set is empty")
     var = model.imputed_features(target)
     shape = (adata.n_obs, len(var))
     z = np.empty((adata.n_obs, model.preset.n_latent), np.float32)

@@ -44,6 +44,7 @@ ISOTYPE = "isotype control"
 
 SPECIES = ("human", "mouse")
 
+_GENE_ID = r"ENS[A-Z]*G\d{6,}"
 _ANTIBODY = frozenset({"protein", "cytometry"})
 _GENES = frozenset({"rna", "atac"})
 
@@ -540,6 +541,8 @@ class _Side:
     """Gene symbol of each feature: its name, or a column of var where the names are Ensembl identifiers."""
     variable: frozenset[str]
     """Of genes those that are highly variable (all, where that is not known)."""
+    cells: list[str] = field(default_factory=list)
+    """Names of some cells."""
     by_symbol: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -567,7 +570,7 @@ def _side(adata: AnnData, position: int) -> _Side:
         )
     names = [str(n) for n in adata.var_names]
     symbols = names
-    if _mostly(names, r"ENS[A-Z]*G\d{6,}"):
+    if _mostly(names, _GENE_ID):
         for column in ("gene_symbols", "gene_symbol", "gene_name", "feature_name", "symbol", "gene_short_name"):
             if column in adata.var:
                 symbols = [str(s) for s in adata.var[column]]
@@ -575,7 +578,8 @@ def _side(adata: AnnData, position: int) -> _Side:
     variable = names
     if "highly_variable" in adata.var:
         variable = [name for name, used in zip(names, adata.var["highly_variable"], strict=True) if used]
-    return _Side(canonical_modality(str(of_ours["modality"])), names, symbols, frozenset(variable))
+    cells = [str(c) for c in adata.obs_names[:: max(1, adata.n_obs // 1000)]]
+    return _Side(canonical_modality(str(of_ours["modality"])), names, symbols, frozenset(variable), cells)
 
 
 def _data(side: _Side) -> str:
@@ -788,11 +792,66 @@ def _only_variable(found: _Found, a: _Side, b: _Side) -> _Found:
     return found
 
 
+_BARCODE = r"[ACGT]{12,}(?:[-_]\w+)?$"
+_FEW_GENES = 3  # so many gene names among the cells are no chance
+
+
+def _turned(side: _Side) -> str | None:
+    """What tells that rows and columns of a data set are exchanged; None if nothing does."""
+    # an antibody's own barcode may stand behind its name, a sample's name only before that of a cell
+    if _mostly(side.names, _BARCODE if side.modality in _ANTIBODY else rf"(?:\w+[_#:-])?{_BARCODE}"):
+        return f"the {side.modality} features are named like cells ({_few(side.names, 2)})"
+    if _mostly(side.cells, _GENE_ID):
+        like = side.cells
+    else:
+        # two characters may be a well of a plate (C5), and a number of a cell is none of an antigen
+        like = [name for name in side.cells if len(name) > 2 and not name.isdigit() and name in _all_genes()]
+        if side.modality in _ANTIBODY:
+            antigens = [name for name in side.cells if re.match(r"(?i)(?:anti-)?cd\d", name) and _canonical(name)]
+            like = max(like, antigens, key=len)
+        if len(like) < max(_FEW_GENES, len(side.cells) / 100):
+            return None
+    what = "proteins" if side.modality in _ANTIBODY else "genes"
+    return f"the {side.modality} cells are named like {what} ({_few(like, 2)})"
+
+
+@functools.cache
+def _all_genes() -> frozenset[str]:
+    return known_genes("human") | known_genes("mouse")
+
+
+def _advice(
+    few: Sequence[tuple[_Side, _Side, int]], rows: Sequence[tuple[str, str, str, str, float]], own_table: bool
+) -> str:
+    """What to do about pairs with too few links; empty where each pair's reason has its mend already."""
+    linked = {(a, x, b) for x, _, a, b, _ in rows} | {(b, y, a) for _, y, a, b, _ in rows}
+    said = []
+    for a, b, _ in few:
+        if _why_few(a, b):
+            continue
+        small, other = sorted((a, b), key=lambda side: len(side.names))
+        n = len(small.names)
+        if all((small.modality, name, other.modality) in linked for name in small.names):
+            start = "The only feature" if n == 1 else f"All {n} features"
+            said.append(
+                f"{start} of the {_data(small)} {'is' if n == 1 else 'are'} linked already: more features are needed."
+            )
+        elif own_table:
+            said.append("Add links to the table, or correct its names.")
+        else:
+            said.append("Name the links in a table (feature_a, feature_b).")
+    return "".join(f"\n{text}" for text in dict.fromkeys(said))
+
+
 def _why_few(a: _Side, b: _Side) -> list[str]:
     """Usual reasons for a pair without links."""
     hints = []
     for side in (a, b):
-        if side.modality in _GENES and side.symbols is side.names and _mostly(side.names, r"ENS[A-Z]*G\d{6,}"):
+        turned = _turned(side)
+        if turned is not None:
+            hints.append(f"{turned}: are rows and columns exchanged? Cells are rows; transpose it and prepare it again")
+            continue
+        if side.modality in _GENES and side.symbols is side.names and _mostly(side.names, _GENE_ID):
             hints.append(
                 f"the {side.modality} features are Ensembl identifiers: name them by gene symbol "
                 "(or keep the symbols in a column 'gene_symbols' of var)"
@@ -853,8 +912,6 @@ def build_links(
 
     genes = [name for side in sides if side.modality in _GENES for name in side.symbols]
     species = guess_species(genes)
-    if user is None and genes and any(side.modality in _ANTIBODY for side in sides):
-        messages.append(f"the gene names look {species}")
 
     rows: list[tuple[str, str, str, str, float]] = []
     partners: dict[tuple[str, str], list[str]] = {}
@@ -890,6 +947,8 @@ def build_links(
 
     if user is not None:
         _unused_rows(user, used, pairs, missing, messages)
+    elif any({row[2], row[3]} & _ANTIBODY and {row[2], row[3]} & _GENES for row in rows):
+        messages.append(f"the gene names look {species}")
 
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame["weight"] = frame["weight"].astype(float)
@@ -928,7 +987,7 @@ def build_links(
 
             linked = {frozenset((a.modality, b.modality)) for a, b in itertools.combinations(sides, 2) if enough(a, b)}
             problems[-1] += f".\n{_other_ways([side.modality for side in sides], topology, linked)}"
-        problems[-1] += "\n" + coverage_text(coverage, result) + "\nName the links in a table (feature_a, feature_b)."
+        problems[-1] += "\n" + coverage_text(coverage, result) + _advice(few, rows, user is not None)
         raise InputError(problems)
     return result, coverage
 

@@ -45,19 +45,21 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
     MuData; each modality with ``obsm["X_scmodal"]``, ``obsm["X_scmodal_redrawn"]`` (:mod:`scmodal.redraw`),
     ``obs["scmodal_counterpart_<other>"]`` (:mod:`scmodal.counterpart`), ``var["linked"]`` (has a link that was used)
     and ``var["used"]`` (is a column of the engine's input).
-    ``uns["scmodal"]["modalities"]`` holds the chain order. Matrices are those of `adatas`, not copies; those that are
+    ``uns["scmodal"]["modalities"]`` holds the chain order, ``["topology"]`` what of it was matched. What an earlier
+    integration left in `adatas` is not taken over. Matrices are those of `adatas`, not copies; those that are
     still in their file are left out, and so are counts of peaks (``obsm["peaks"]``): they stay in the prepared file,
     for the latent is of gene activity.
     """
     modalities = {}
     for name, adata in zip(model.modalities, adatas):
         recipe = model.recipes[name]
+        earlier = _earlier_results(adata)
         copy = AnnData(
             X=None if is_on_disk(adata.X) else adata.X,
             layers={key: layer for key, layer in adata.layers.items() if not is_on_disk(layer)},
-            obs=adata.obs.copy(),
+            obs=_own_obs(adata),
             var=adata.var.copy(),
-            obsm={key: value for key, value in adata.obsm.items() if key != PEAKS},
+            obsm={key: value for key, value in adata.obsm.items() if key != PEAKS and key not in earlier},
             uns=_without_peaks(adata.uns),
         )
         copy.obsm[LATENT_KEY] = model.embed(modality=name)
@@ -73,11 +75,30 @@ def integrated_data(model: ScModal, adatas: Sequence[AnnData]) -> MuData:
         mdata = MuData(modalities)
     mdata.uns["scmodal"] = {
         "modalities": list(model.modalities),
+        "topology": model.preset.topology,
         "preset": model.preset.name,
         "seed": model.seed,
         "scmodal_version": __version__,
     }
     return mdata
+
+
+def _own_obs(adata: AnnData) -> pd.DataFrame:
+    """The cells' columns without counterparts of an earlier integration, maybe with other modalities."""
+    return adata.obs[[name for name in adata.obs.columns if not str(name).startswith(COLUMN)]].copy()
+
+
+def _earlier_results(adata: AnnData) -> set[str]:
+    """Keys of ``obsm`` that an earlier integration filled.
+
+    ``X_emb`` is what others call their embeddings, too: it is ours where it is the earlier latent once more.
+    """
+    found = {LATENT_KEY, REDRAWN}
+    if LATENT_KEY in adata.obsm and "X_emb" in adata.obsm:
+        latent, other = (np.asarray(adata.obsm[key]) for key in (LATENT_KEY, "X_emb"))
+        if np.array_equal(latent, other):
+            found.add("X_emb")
+    return found
 
 
 def _without_peaks(uns: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +159,7 @@ def latent_cells(model: ScModal, adatas: Sequence[AnnData]) -> AnnData:
     counts = pd.Series(np.concatenate([adata.obs_names.to_numpy() for adata in adatas])).value_counts()
     shared = set(counts.index[counts > 1])
     for name, adata in zip(model.modalities, adatas):
-        obs = adata.obs.copy()
+        obs = _own_obs(adata)
         obs.index = pd.Index([f"{cell}-{name}" if cell in shared else cell for cell in obs.index])
         obs["modality"] = name
         parts.append(AnnData(obs=obs, obsm={LATENT_KEY: np.asarray(model.embed(modality=name))}))

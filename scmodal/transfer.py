@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from scmodal.confidence import fit_curve, off_certainty, other_places
-from scmodal.contracts import MODALITIES, InputError, canonical_modality, nearest
+from scmodal.contracts import MODALITIES, InputError, canonical_modality, continuous_problem, nearest
 from scmodal.counterpart import COLUMN
 from scmodal.neighbours import nearest_neighbours
+from scmodal.presets import pairs_of
 from scmodal.redraw import REDRAWN
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ LATENT = "X_scmodal"
 
 TRANSFER_COLUMNS = ["cell", "label", "confidence", "second_label", "entropy"]
 """Columns of a table of transferred labels, in this order; levels above the finest come after them."""
+
+OWN_COLUMNS = "scmodal_"
+"""Start of the names of columns of ``obs`` that this program writes."""
 
 UNKNOWN = "unknown"
 """Label of a cell that has no counterpart in the reference."""
@@ -104,8 +108,9 @@ def transfer_labels(
     -------
     DataFrame
         One row per query cell, in their order: `cell`, `label`, `confidence` (0 to 1; NaN for unknown cells),
-        `second_label` (label with the second largest sum, ``""`` if all neighbours carry one label; for unknown cells
-        the label that they would have), `entropy` (of the shares of all labels, natural logarithm: 0 if all agree).
+        `second_label` (of the other labels the one with the largest sum, below whichever parent, ``""`` if all
+        neighbours carry one label; for unknown cells the label that they would have), `entropy` (of the shares of all
+        labels, natural logarithm: 0 if all agree).
         These are of the finest level; every level above adds `label_<level>` and `confidence_<level>`.
         ``attrs["calibrated"]`` says whether confidences are chances.
 
@@ -252,9 +257,11 @@ def _count(finest: np.ndarray, tree: list[_Level], votes: _Votes, rows: slice) -
         parent = shares.argmax(axis=1)
         votes.winner[rows, at] = parent
         votes.confidence[rows, at] = np.clip(shares[row, parent], 0.0, 1.0)
-    shares[row, parent] = -1.0
-    second = shares.argmax(axis=1)
-    votes.second[rows] = np.where(shares[row, second] > 0, second, -1)
+    # of all labels, not only of those below the winner's parent: neighbours may disagree above
+    others = finest.copy()
+    others[row, parent] = -1.0
+    second = others.argmax(axis=1)
+    votes.second[rows] = np.where(others[row, second] > 0, second, -1)
     logs = np.log(finest, out=np.zeros_like(finest), where=finest > 0)
     votes.entropy[rows] = np.maximum(-(finest * logs).sum(axis=1), 0.0)
 
@@ -302,7 +309,8 @@ def transfer_between(
         ``uns["scmodal"]["label_key"]``.
     k, unknown
         Neighbours asked, and below which :mod:`scmodal.counterpart` cells are called unknown; see
-        :func:`transfer_labels`. Between modalities that were matched through another one, the counterparts there count.
+        :func:`transfer_labels`. Between modalities that were matched through another one, what counts is the
+        counterpart in the first modality on the way from the target to the source.
     calibrated
         Whether confidences are chances of being right; they are the shares of the votes where `mdata` does not hold
         the redrawn latents (it was written before there were any).
@@ -321,7 +329,7 @@ def transfer_between(
     """
     problems: list[str] = []
     keys: list[str | None] = []
-    for option, name in (("from", source), ("to", target)):
+    for option, name in (("--from", source), ("--to", target)):
         try:
             keys.append(find_modality(mdata, name))
         except InputError as error:
@@ -329,7 +337,7 @@ def transfer_between(
             problems += [f"{option}: {problem}" for problem in error.problems]
     src, tgt = keys
     if src is not None and src == tgt:
-        problems.append(f"from and to are both {src!r}; labels go from one modality to another")
+        problems.append(f"--from and --to are both {src!r}; labels go from one modality to another")
     if k < 1:
         problems.append(f"the number of neighbours must be 1 or more, not {k}")
     columns: list[str] = []
@@ -356,6 +364,9 @@ def transfer_between(
             else f"no cell of {src} has a label in each of the columns {', '.join(columns)}"
         )
         raise InputError(f"{what}. {_columns_hint(a, src)}")
+    odd = [continuous_problem(a.obs[column], f"column {column!r} of {src}") for column in columns]
+    if any(odd):
+        raise InputError([f"{problem}. {_columns_hint(a, src)}" for problem in odd if problem])
     labels = a.obs[columns[0]] if len(columns) == 1 else {column: a.obs[column] for column in columns}
     there = calibrated and REDRAWN in a.obsm and REDRAWN in b.obsm
     return transfer_labels(
@@ -365,22 +376,49 @@ def transfer_between(
         k,
         b.obs_names,
         redrawn=(a.obsm[REDRAWN], b.obsm[REDRAWN]) if there else None,
-        counterpart=_counterpart(b, src, str(tgt)) if unknown > 0 else None,
+        counterpart=_counterpart(mdata, src, str(tgt)) if unknown > 0 else None,
         unknown=unknown,
     )
 
 
-def _counterpart(adata: Any, source: str, target: str) -> np.ndarray:
-    """How much of a counterpart cells have in another modality, or in those through which they are matched with it."""
-    columns = [name for name in adata.obs.columns if str(name).startswith(COLUMN)]
-    if COLUMN + source in columns:
-        columns = [COLUMN + source]
-    if not columns:
+def _counterpart(mdata: MuData, source: str, target: str) -> np.ndarray:
+    """How much of a counterpart the target's cells have in the source, or in what they were matched with on the way."""
+    column = COLUMN + _first_step(_matched(mdata), target, source)
+    obs = mdata.mod[target].obs
+    if column not in obs.columns:
         raise InputError(
-            f"unknown cells cannot be told: {target} has no obs[{COLUMN + source!r}], which preset default leaves in "
+            f"unknown cells cannot be told: {target} has no obs[{column!r}], which preset default leaves in "
             "integrated.h5mu; integrate again, or leave --unknown out"
         )
-    return np.asarray(adata.obs[columns].min(axis=1), dtype=np.float64)
+    return np.asarray(obs[column], dtype=np.float64)
+
+
+def _matched(mdata: MuData) -> list[tuple[str, str]]:
+    """Pairs of modalities that were matched with each other in training."""
+    own = mdata.uns.get("scmodal")
+    if isinstance(own, Mapping) and "topology" in own and "modalities" in own:
+        order = [str(name) for name in own["modalities"]]
+        return [(order[i], order[j]) for i, j in pairs_of(str(own["topology"]), len(order))]
+    # results of earlier versions do not name the topology: the counterparts are of matched modalities
+    return [(a, b) for a, adata in mdata.mod.items() for b in mdata.mod if COLUMN + b in adata.obs.columns]
+
+
+def _first_step(pairs: Sequence[tuple[str, str]], start: str, goal: str) -> str:
+    """Modality next to `start` on the shortest way to `goal` over matched pairs; `goal` where there is no way."""
+    beside: dict[str, list[str]] = {}
+    for a, b in pairs:
+        beside.setdefault(a, []).append(b)
+        beside.setdefault(b, []).append(a)
+    ways = [[start]]
+    seen = {start}
+    for way in ways:  # grows on the way: shorter ones first
+        for name in beside.get(way[-1], []):
+            if name == goal:
+                return [*way, name][1]
+            if name not in seen:
+                seen.add(name)
+                ways.append([*way, name])
+    return goal
 
 
 def _label_columns(adata: Any, modality: str, label_key: str | Sequence[str] | None) -> list[str]:
@@ -396,7 +434,7 @@ def _label_columns(adata: Any, modality: str, label_key: str | Sequence[str] | N
             problems += error.problems
             continue
         if key is None:
-            problems.append(f"no label key for {modality}: {_columns_hint(adata, modality)}")
+            problems.append(f"no label key for {modality}. {_columns_hint(adata, modality)}")
         elif key in found:
             problems.append(f"the label key {key!r} is given twice; give a coarse and a finer one")
         else:
@@ -462,17 +500,22 @@ def find_label_key(adata: Any, modality: str, label_key: str | None) -> str | No
     if not key:
         return None
     if key not in adata.obs.columns:
-        close = nearest(key, [str(c) for c in adata.obs.columns])
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"no column {key!r} in obs of {modality}{hint}. {_columns_hint(adata, modality)}")
+        close = nearest(key, label_columns(adata))
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise InputError(f"no column {key!r} in obs of {modality}{hint} {_columns_hint(adata, modality)}")
     return key
+
+
+def label_columns(adata: Any) -> list[str]:
+    """Columns of ``obs`` that may hold labels: all but those that this program wrote."""
+    return [str(c) for c in adata.obs.columns if not str(c).startswith(OWN_COLUMNS)]
 
 
 def _columns_hint(adata: Any, modality: str) -> str:
     """One sentence that lists the obs columns."""
-    columns = [str(c) for c in adata.obs.columns]
+    columns = label_columns(adata)
     if not columns:
-        return f"obs of {modality} has no columns: add the labels and prepare the data again"
+        return f"The obs of {modality} has no column with labels: add one and prepare the data again"
     return f"Give --label-key one of the columns of {modality}: {', '.join(columns)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from scipy import sparse
 
 from scmodal import cli
+from scmodal.contracts import InputError
 from scmodal.model import pick_device
 
 
@@ -99,6 +101,67 @@ def test_impute_transfer_and_evaluate(work: Path, capsys):
     assert "FOSCTTM" in capsys.readouterr().err
 
 
+def test_impute_takes_cells_of_its_modality(work: Path, tmp_path: Path, capsys):
+    ways = ("--model", work / "run/model", "--from", "rna", "--to", "protein", "--output", tmp_path / "x.h5ad")
+    assert run("impute", *ways, "--input", work / "protein.h5ad") == 2
+    assert "the cells are of modality protein, not rna" in capsys.readouterr().err
+    anndata.read_h5ad(work / "rna.h5ad")[:0].copy().write_h5ad(tmp_path / "none.h5ad")
+    assert run("impute", *ways, "--input", tmp_path / "none.h5ad") == 2
+    assert "empty" in capsys.readouterr().err
+    assert not (tmp_path / "x.h5ad").exists()
+
+
+QUICK = ("--steps", 2, "--batch-size", 80, "--set", "n_hidden=64", "--device", "cpu")
+
+
+def test_the_checkpoint_of_another_run_stays(work: Path, tmp_path: Path, monkeypatch, capsys):
+    other = tmp_path / "run.checkpoint.safetensors"
+    other.write_bytes(b"of another run")
+    assert integrate(work, tmp_path / "run", *QUICK) == 0
+    assert other.read_bytes() == b"of another run"
+
+    def fail(*_: object) -> None:
+        raise InputError("no space")
+
+    monkeypatch.setattr("scmodal.results.write_run", fail)
+    assert integrate(work, tmp_path / "again", *QUICK, "--checkpoint", other) == 2
+    assert "nothing is trained again" not in capsys.readouterr().err
+    assert integrate(work, tmp_path / "again", *QUICK, "--checkpoint", other, "--checkpoint-every", 0) == 2
+    assert "The trained model is kept: with --resume nothing is trained again" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert integrate(work, tmp_path / "again", *QUICK, "--checkpoint", other, "--resume") == 0
+    assert "Training goes on from step 2 of 2" in capsys.readouterr().err
+    assert not other.exists()
+
+
+def test_resume_without_a_checkpoint(work: Path, tmp_path: Path, capsys):
+    assert integrate(work, tmp_path / "run", *QUICK, "--resume") == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "run.checkpoint.safetensors") in error
+    assert "--resume-or-restart" in error
+    assert not (tmp_path / "run").exists()
+    assert integrate(work, tmp_path / "run", *QUICK, "--resume-or-restart") == 0
+
+
+def test_validate_takes_keys_for_rows_that_name_none(work: Path, tmp_path: Path, capsys):
+    rows = [
+        f"s,rna,{work / 'raw/rna.h5ad'},x",
+        f"s,rna,{tmp_path / 'rna2.h5ad'},x",
+        f"s,adt,{work / 'raw/protein.h5ad'},x",
+    ]
+    (tmp_path / "rna2.h5ad").write_bytes((work / "raw/rna.h5ad").read_bytes())
+    (tmp_path / "sheet.csv").write_text("\n".join(["sample,modality,path,notes", *rows]))
+    command = ("validate", "--input", tmp_path / "sheet.csv", "--output", tmp_path / "out.csv")
+    assert run(*command) == 2
+    assert run(*command, "--batch-key", "batsch") == 2
+    assert "batch_key 'batsch'" in capsys.readouterr().err
+    assert run(*command, "--batch-key", "batch", "--label-key", "cell_type") == 0
+    assert "ignored column 'notes'" in capsys.readouterr().err
+    written = pd.read_csv(tmp_path / "out.csv")
+    assert set(written["batch_key"]) == {"batch"}
+    assert set(written["label_key"]) == {"cell_type"}
+
+
 def test_report(work: Path):
     out = work / "report" / "sim.html"
     arguments = ("--sample", "sim", "--run", work / "run", "--coverage", work / "coverage.tsv", "--output", out)
@@ -142,6 +205,7 @@ def integrate(work: Path, out: Path, *options: object) -> int:
         (("--device", "gpu0"), "unknown device 'gpu0'"),
         (("--links", "no_such.tsv"), "no such links table"),
         (("--sede", "3"), "--seed"),
+        (("--seed", "-1"), "-1 is not in the range x>=0"),
     ],
 )
 def test_wrong_options(work: Path, tmp_path: Path, capsys, options, message):
@@ -208,6 +272,22 @@ def test_three_data_sets_as_a_star(three: Path, tmp_path: Path, capsys):
     measured = json.loads(metrics.read_text())
     assert list(measured["foscttm"]) == ["rna|protein", "rna|cytometry", "protein|cytometry"]
     assert len(measured["imputation"]) == 6
+    # without --links those of the runs' topology are made
+    again = shutil.copytree(tmp_path / "run", tmp_path / "again")
+    chosen = ("select", *files, "--run", tmp_path / "run", "--output", tmp_path / "selection.json")
+    capsys.readouterr()
+    assert run(*chosen, "--run", again, "--fail-on", "doubtful") == 3
+    error = capsys.readouterr().err
+    assert "Error: --fail-on doubtful: the integration is" in error
+    assert "cannot be integrated" not in error
+    pairs = json.loads((tmp_path / "selection.json").read_text())["links"]
+    assert list(pairs) == ["rna|protein", "rna|cytometry"]
+    model["preset"]["topology"] = "chain"
+    (again / "model" / "model.json").write_text(json.dumps(model))
+    assert run(*chosen, "--run", again, "--run", tmp_path / "none") == 2
+    error = capsys.readouterr().err
+    assert "the runs differ in topology (chain, star)" in error
+    assert f"{tmp_path / 'none'}: no model.json in it" in error
 
 
 def test_links_of_another_topology(three: Path, tmp_path: Path, capsys):

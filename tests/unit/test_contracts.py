@@ -14,6 +14,7 @@ from scmodal.contracts import (
     SampleRow,
     canonical_modality,
     check_prepared,
+    continuous_problem,
     read_samplesheet,
     sample_problem,
     write_samplesheet,
@@ -61,6 +62,80 @@ def test_sheets_that_are_fine(files: Path, text: str | bytes, name: str) -> None
         SampleRow(sample="p1", modality="rna", path="rna.h5ad", label_key="label"),
         SampleRow(sample="p1", modality="protein", path="adt.h5ad", label_key="label", batch_key="batch"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [
+        ("celltype_key", "label_key"),
+        ("lable_key", "label_key"),
+        ("labelkey", "label_key"),
+        ("Label-Key", "label_key"),
+        ("batchkey", "batch_key"),
+        ("batch-key", "batch_key"),
+        ("bach_key", "batch_key"),
+        ("donor_key", "batch_key"),
+    ],
+)
+def test_misspelt_optional_columns(files: Path, column: str, meant: str) -> None:
+    text = f"sample,modality,path,{column}\np1,rna,rna.h5ad,label\np1,adt,adt.h5ad,label\n"
+    with pytest.raises(InputError, match=f"unknown column '{column.lower()}'; did you mean '{meant}'") as caught:
+        read_samplesheet(sheet(files, text))
+    assert len(caught.value.problems) == 1
+
+
+def test_other_columns_are_ignored_and_told(files: Path) -> None:
+    said: list[str] = []
+    text = "sample,modality,path,notes,batch,order,sample_id\np1,rna,rna.h5ad,x,b,0,1\np1,adt,adt.h5ad,,b,1,2\n"
+    assert len(read_samplesheet(sheet(files, text), say=said.append)) == 2
+    assert len(said) == 1
+    assert said[0].endswith("ignored columns 'notes', 'batch', 'sample_id'")
+    said.clear()
+    read_samplesheet(sheet(files, GOOD), say=said.append)
+    assert said == []
+
+
+def test_keys_for_rows_that_name_none(files: Path) -> None:
+    (files / "rna2.h5ad").write_bytes((files / "rna.h5ad").read_bytes())
+    text = "sample,modality,path,label_key,batch_key\np,rna,rna.h5ad,,\np,rna,rna2.h5ad,,\np,adt,adt.h5ad,batch,label\n"
+    path = sheet(files, text)
+    with pytest.raises(InputError, match="without batch_key"):
+        read_samplesheet(path)
+    rows = read_samplesheet(path, label_key="label", batch_key="batch")
+    assert [(row.label_key, row.batch_key) for row in rows] == [("label", "batch")] * 2 + [("batch", "label")]
+    with pytest.raises(InputError) as caught:
+        read_samplesheet(path, label_key="lable", batch_key="batsch")
+    problems = caught.value.problems
+    assert [("row 1" in p, "row 2" in p) for p in problems] == [(True, False)] * 2 + [(False, True)] * 2
+    assert "label_key 'lable'" in problems[0]
+    assert "did you mean 'label'" in problems[0]
+    assert "batch_key 'batsch'" in problems[1]
+
+
+@pytest.mark.parametrize("key", ["label_key", "batch_key"])
+def test_a_measured_value_tells_no_groups(tmp_path: Path, key: str) -> None:
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"depth": rng.normal(size=120), "score": np.arange(120) % 50 / 2.0})
+    obs.index = [f"c{i}" for i in range(120)]
+    for name in ("rna", "adt"):
+        AnnData(np.ones((120, 2), "f4"), obs=obs, var=pd.DataFrame(index=["CD4", "CD8A"])).write_h5ad(
+            tmp_path / f"{name}.h5ad"
+        )
+    text = "sample,modality,path,label_key,batch_key\np1,rna,rna.h5ad,,\np1,adt,adt.h5ad,,\n"
+    path = sheet(tmp_path, text)
+    assert len(read_samplesheet(path, **{key: "score"})) == 2
+    with pytest.raises(InputError) as caught:
+        read_samplesheet(path, **{key: "depth"})
+    assert len(caught.value.problems) == 2
+    assert f"rna.h5ad: {key} 'depth' holds 120 different numbers in 120 cells" in caught.value.problems[0]
+
+
+def test_what_is_continuous() -> None:
+    assert continuous_problem(np.arange(200.0), "x")
+    assert continuous_problem(np.arange(200), "x") is None  # numbered cells are another matter
+    assert continuous_problem(np.arange(40.0), "x") is None
+    assert continuous_problem(np.arange(300.0) // 2.5, "x") is None
+    assert continuous_problem(np.array(["a", "b"]), "x") is None
 
 
 def test_optional_columns_may_be_left_out(files: Path) -> None:

@@ -398,6 +398,95 @@ def test_ensembl_identifiers_use_the_column_of_symbols() -> None:
         build_links([data("rna", identifiers), protein])
 
 
+@pytest.mark.parametrize(
+    ("adatas", "table", "told", "not_told"),
+    [
+        # the mend is another one, and there is nothing that looks human
+        (
+            [data("rna", [f"ENSG{i:011d}" for i in range(9)]), data("protein", ["CD4", "CD20", "CD19"])],
+            None,
+            ["name them by gene symbol"],
+            ["Name the links", "look human"],
+        ),
+        (
+            [data("rna", ["CD4", "CD19", "ACTB"]), data("protein", ["CD4", "CD19"])],
+            None,
+            ["All 2 features of the protein data are linked already", "look human"],
+            ["Name the links"],
+        ),
+        (
+            [data("rna", ["CD4", "CD19", "ACTB"]), data("protein", ["CD4"])],
+            None,
+            ["The only feature of the protein data is linked already"],
+            ["Name the links"],
+        ),
+        (
+            [data("rna", ["CD4", "CD19", "ACTB"]), data("protein", ["CD4", "CD19", "CD3"])],
+            pd.DataFrame({"feature_a": ["CD4", "x"], "feature_b": ["CD4", "CD19"]}),
+            ["Add links to the table, or correct its names"],
+            ["Name the links", "look human"],
+        ),
+        (
+            [data("rna", ["Actb", "Gapdh", "Sst"]), data("protein", ["CD4", "foo", "bar"])],
+            None,
+            ["Name the links in a table"],
+            ["look human", "look mouse"],
+        ),
+    ],
+    ids=["Ensembl", "small panel", "one protein", "own table", "other names"],
+)
+def test_only_advice_that_helps(
+    adatas: list[AnnData], table: pd.DataFrame | None, told: list[str], not_told: list[str]
+) -> None:
+    with pytest.raises(InputError) as error:
+        build_links(adatas, table)
+    for text in told:
+        assert text in str(error.value)
+    for text in not_told:
+        assert text not in str(error.value)
+
+
+def test_all_features_linked_is_told_of_the_pair_that_lacks_links() -> None:
+    adatas = [data("rna", ["CD4", "CD19", "CD14"]), data("protein", ["CD4", "CD19", "CD14"])]
+    with pytest.raises(InputError, match="Name the links in a table"):
+        build_links([*adatas, data("cytometry", ["CD4", "CD33", "CD38", "CD5"])])
+
+
+@pytest.mark.parametrize(
+    ("rna", "protein", "told"),
+    [
+        (
+            [f"{cell}-1" for cell in ("AAACCTGAGAAACCAT", "AAACCTGAGAAACCGC", "AAACCTGAGAAACCTA")],
+            None,
+            r"the rna features are named like cells \(AAACCTGAGAAACCAT-1",
+        ),
+        (
+            [f"cell_{i}" for i in range(4)],
+            ["ACTB", "CD4", "CD19", "MS4A1", "CD8A"],
+            "the rna cells are named like genes",
+        ),
+        ([f"c{i}" for i in range(4)], [f"ENSG{i:011d}" for i in range(4)], "the rna cells are named like genes"),
+    ],
+)
+def test_exchanged_rows_and_columns_are_told(rna: list[str], protein: list[str] | None, told: str) -> None:
+    cells = protein or ["c1", "c2"]
+    turned = AnnData(np.ones((len(cells), len(rna)), np.float32), pd.DataFrame(index=cells), pd.DataFrame(index=rna))
+    turned.uns["scmodal"] = {"modality": "rna"}
+    with pytest.raises(InputError, match=f"{told}.*transpose it") as error:
+        build_links([turned, data("protein", ["CD4", "CD19", "CD3"])])
+    assert "Name the links" not in str(error.value)
+
+
+def test_wells_and_barcoded_antibodies_are_not_taken_for_exchanged() -> None:
+    cells = [f"{row}{column}" for row in "ABCF" for column in range(1, 13)]
+    rna = AnnData(np.ones((48, 3), np.float32), pd.DataFrame(index=cells), pd.DataFrame(index=["Sst", "Vip", "Gad1"]))
+    rna.uns["scmodal"] = {"modality": "rna"}
+    protein = data("protein", ["foo-CTCATTGTAACTCCT", "bar-CTCATTGTAACTCCA", "baz-CTCATTGTAACTCCC"])
+    with pytest.raises(InputError) as error:
+        build_links([rna, protein])
+    assert "exchanged" not in str(error.value)
+
+
 def test_panels_by_the_same_antigen() -> None:
     protein = data("protein", ["CD3_TotalSeqB", "PD-1", "CD8a", "CD45RA", "IgG1", "CD4", "made-up"])
     cytometry = data("cytometry", ["141Pr_CD3", "CD279", "CD8", "CD45RA(Nd143)Di", "IgG2a", "CD14", "Made.Up"])

@@ -151,6 +151,10 @@ def test_a_model_without_its_reference_cells_is_damaged(model, tmp_path: Path):
 def test_a_failed_imputation_leaves_no_file(data, model, tmp_path: Path):
     with pytest.raises(InputError, match="features the model was trained on"):
         impute_to_file(model, "rna", "protein", data["rna"][:, :20].copy(), tmp_path / "i.h5ad")
+    with pytest.raises(InputError, match="there are no rna cells to impute for"):
+        impute_to_file(model, "rna", "protein", data["rna"][:0].copy(), tmp_path / "i.h5ad")
+    with pytest.raises(InputError, match="the cells are of modality protein, not rna"):
+        impute_to_file(model, "rna", "protein", data["protein"], tmp_path / "i.h5ad")
     assert list(tmp_path.iterdir()) == []
 
 

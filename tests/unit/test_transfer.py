@@ -193,6 +193,79 @@ def test_transfer_between_two_levels(mdata: mudata.MuData) -> None:
     assert len(caught.value.problems) == 2
 
 
+def test_offered_columns_and_sentences(mdata: mudata.MuData) -> None:
+    for name in mdata.mod:
+        mdata.mod[name].obs["scmodal_counterpart_x"] = 1.0
+    with pytest.raises(InputError) as caught:
+        transfer.transfer_between(mdata, "rna", "atac", label_key="celltyp")
+    assert caught.value.problems[0].startswith("--to: no modality 'atac'")
+    assert caught.value.problems[1] == (
+        "no column 'celltyp' in obs of rna; did you mean 'celltype'? Give --label-key one of the columns of rna: "
+        "celltype, batch"
+    )
+    with pytest.raises(InputError, match=r"obs of rna\. Give --label-key one .*: celltype, batch$"):
+        transfer.transfer_between(mdata, "rna", "protein", label_key="qqqqqqq")
+    with pytest.raises(InputError, match=r"^no label key for protein\. Give --label-key one .*: celltype, batch$"):
+        transfer.transfer_between(mdata, "protein", "rna")
+    with pytest.raises(InputError, match="--from: no modality 'atac'"):
+        transfer.transfer_between(mdata, "atac", "rna")
+
+
+def test_a_measured_value_is_no_label() -> None:
+    rng = np.random.default_rng(0)
+    mods = {}
+    for name in ("rna", "protein"):
+        obs = pd.DataFrame(
+            {"depth": rng.normal(size=80), "few": np.arange(80) % 3.0}, index=[f"c{i}" for i in range(80)]
+        )
+        mods[name] = ad.AnnData(np.zeros((80, 1)), obs=obs, var=pd.DataFrame(index=[name]))
+        mods[name].obsm["X_scmodal"] = rng.normal(size=(80, 2))
+    with mudata_options():
+        both = mudata.MuData(mods)
+    with pytest.raises(InputError, match="column 'depth' of rna holds 80 different numbers in 80 cells"):
+        transfer.transfer_between(both, "rna", "protein", "depth")
+    assert set(transfer.transfer_between(both, "rna", "protein", "few")["label"]) <= {"0.0", "1.0", "2.0"}
+
+
+@pytest.mark.parametrize(
+    ("topology", "source", "target", "counts"),
+    [
+        ("chain", "rna", "cytometry", "protein"),
+        ("chain", "cytometry", "rna", "protein"),
+        ("chain", "rna", "protein", "rna"),
+        ("star", "protein", "cytometry", "rna"),
+        ("star", "rna", "cytometry", "rna"),
+        ("all", "rna", "cytometry", "rna"),
+        (None, "rna", "cytometry", "protein"),
+        (None, "cytometry", "protein", "cytometry"),
+    ],
+)
+def test_counterparts_on_the_way_count(topology: str | None, source: str, target: str, counts: str) -> None:
+    order = ["rna", "protein", "cytometry"]
+    matched = {"chain": ["01", "12"], "star": ["01", "02"], "all": ["01", "02", "12"], None: ["01", "12"]}[topology]
+    mods = {}
+    for at, name in enumerate(order):
+        obs = pd.DataFrame({"kind": ["a", "b"] * 2}, index=[f"{name}{i}" for i in range(4)])
+        for pair in matched:
+            if str(at) in pair:
+                other = order[int(pair.replace(str(at), ""))]
+                obs[f"scmodal_counterpart_{other}"] = 1.0 if other == counts else 0.1
+        if name == target:
+            obs["scmodal_counterpart_atac"] = 0.0  # of an integration with other data
+        mods[name] = ad.AnnData(np.zeros((4, 1)), obs=obs, var=pd.DataFrame(index=[f"{name}_x"]))
+        mods[name].obsm["X_scmodal"] = np.arange(4.0)[:, None]
+    with mudata_options():
+        mdata = mudata.MuData(mods)
+    if topology is not None:
+        mdata.uns["scmodal"] = {"modalities": np.array(order, dtype=object), "topology": topology}
+    got = transfer.transfer_between(mdata, source, target, "kind", k=1, unknown=0.7)
+    assert got["label"].tolist() == ["a", "b"] * 2
+    del mdata.mod[target].obs[f"scmodal_counterpart_{counts}"]
+    if topology is not None:
+        with pytest.raises(InputError, match=f"{target} has no obs.'scmodal_counterpart_{counts}'"):
+            transfer.transfer_between(mdata, source, target, "kind", k=1, unknown=0.7)
+
+
 # -------------------------------------------------------------------------------------- hierarchy and confidence
 
 
@@ -207,10 +280,18 @@ def test_fine_label_is_chosen_below_the_coarse_winner() -> None:
     assert got["confidence_coarse"] == pytest.approx(votes[1:].sum() / votes.sum())
     # "naive" exists below B too; that vote is not one for the naive T cell
     assert got["label"] == "gamma"
-    assert got["second_label"] == "memory"
+    assert got["second_label"] == "naive"  # of B, which has most of the votes after those of the winner
     assert got["confidence"] == pytest.approx(votes[1] / votes.sum())
     shares = votes / votes.sum()
     assert got["entropy"] == pytest.approx(-(shares * np.log(shares)).sum())
+
+
+def test_second_label_of_another_parent() -> None:
+    levels = {"coarse": ["B", "B", "T"], "fine": ["naive", "naive", "memory"]}
+    got = transfer.transfer_labels(np.zeros((3, 1)), levels, np.zeros((1, 1)), k=3).iloc[0]
+    assert got[["label", "second_label"]].tolist() == ["naive", "memory"]
+    alone = transfer.transfer_labels(np.zeros((2, 1)), {"a": ["B", "B"], "b": ["x", "x"]}, np.zeros((1, 1)), k=2)
+    assert alone["second_label"].tolist() == [""]
 
 
 def test_entropy_of_two_equal_labels() -> None:
