@@ -179,6 +179,11 @@ def validate(
 @click.option("--batch-key", help="Column of obs with batches or donors.")
 @click.option("--n-top-genes", type=click.IntRange(0), default=3000, show_default=True, help="Variable genes to rank.")
 @click.option("--links", "table", type=PATH, help="Your own table of links; its features are kept.")
+@click.option(
+    "--cofactor",
+    type=click.FloatRange(0, min_open=True),
+    help="Cytometry: take arcsinh(value / cofactor); by default told from the values and channels.",
+)
 @click.option("--genes", type=PATH, help="ATAC: the genes of the genome (GTF, or BED with symbol and strand).")
 @click.option("--genome", default="", help="ATAC: name of the genome build; it is noted, nothing else.")
 @click.option("--gene-activity", default="body", show_default=True, help=ACTIVITY_HELP)
@@ -196,6 +201,7 @@ def preprocess(
     batch_key: str | None,
     n_top_genes: int,
     table: Path | None,
+    cofactor: float | None,
     genes: Path | None,
     genome: str,
     gene_activity: str,
@@ -229,6 +235,7 @@ def preprocess(
         atac_options=AtacOptions(
             genes, genome, peaks, cells, min_fragments, gene_activity=gene_activity, check_build=check_build
         ),
+        cofactor=cofactor,
     )
     for message in adata.uns["scmodal"]["messages"]:
         say(str(message))

@@ -16,7 +16,7 @@ from scmodal import io
 from scmodal._version import __version__
 from scmodal.contracts import SCHEMA_VERSION, InputError, canonical_modality
 from scmodal.inputs import modality_of
-from scmodal.transfer import LATENT, clean_labels, find_label_key, find_modality, transfer_labels
+from scmodal.transfer import LATENT, clean_labels, find_label_key, find_modality, label_columns, transfer_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -312,9 +312,7 @@ def _labelled(reference: MuData, modality: str, source: str | None, label_key: s
         key = find_label_key(adata, name, label_key)
         if key is not None:
             return name, key
-    columns = "; ".join(
-        f"{name}: {', '.join(map(str, mod.obs.columns)) or 'none'}" for name, mod in reference.mod.items()
-    )
+    columns = "; ".join(f"{name}: {', '.join(label_columns(mod)) or 'none'}" for name, mod in reference.mod.items())
     wanted = f"a column {label_key!r}" if label_key else "labels recorded"
     raise InputError(f"no modality of the reference has {wanted}; give --label-key one of its columns ({columns})")
 

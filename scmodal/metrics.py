@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from scmodal.contracts import DataError, InputError, nearest
 from scmodal.neighbours import EXACT_PAIRS, distance_blocks, nearest_neighbours
-from scmodal.transfer import LATENT, clean_labels, find_label_key
+from scmodal.transfer import LATENT, clean_labels, find_label_key, label_columns
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -400,7 +400,7 @@ def _labels(
         if key is not None:
             labels[name] = (key, *clean_labels(adata.obs[key]))
     if label_key and not labels:
-        columns = {name: [str(c) for c in mdata.mod[name].obs.columns] for name in order}
+        columns = {name: label_columns(mdata.mod[name]) for name in order}
         close = nearest(label_key, list(dict.fromkeys(itertools.chain.from_iterable(columns.values()))))
         hint = f"; did you mean {close[0]!r}?" if close else ""
         listed = "; ".join(f"{name}: {', '.join(cols) or 'none'}" for name, cols in columns.items())

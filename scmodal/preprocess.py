@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from . import io
 from ._version import __version__
 from .chromatin import LSI, PEAKS, AtacOptions, read_atac, to_gene_activity
-from .contracts import SCHEMA_VERSION, InputError, canonical_modality
+from .contracts import SCHEMA_VERSION, InputError, canonical_modality, continuous_problem
 from .lsi import lsi
 from .rows import CountView, RowStore, column_moments, column_ranges, join_blocks, row_sums
 
@@ -131,6 +131,11 @@ def _keys(adata: AnnData, info: dict[str, Any], label_key: str | None, batch_key
         io.missing_key(key, [str(c) for c in adata.obs.columns], what, _source(info))
         for key, what in ((label_key, "label_key"), (batch_key, "batch_key"))
         if key and key not in adata.obs
+    ]
+    problems = problems or [
+        f"{problem}; name another column"
+        for key, what in ((label_key, "label_key"), (batch_key, "batch_key"))
+        if key and (problem := continuous_problem(adata.obs[key], f"{_source(info)}: {what} {key!r}"))
     ]
     if problems:
         raise InputError(problems)
@@ -702,7 +707,7 @@ def cytometry(
         told = f"the channels are those of {kind} cytometry" if kind else "mass cytometry is assumed"
         info["messages"].append(
             f"The intensities look raw (maximum {maximum:,.0f}): arcsinh(x / {cofactor:g}) was taken, as {told}; "
-            "give a cofactor if that is wrong."
+            "give another by --cofactor if that is wrong."
         )
     elif cofactor is None:
         info["messages"].append(

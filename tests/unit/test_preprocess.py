@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmodal import io, preprocess
+from scmodal import cli, io, preprocess
 from scmodal.contracts import InputError, check_prepared
 
 NOTHING: list[str] = []  # a user's table that names no feature of these data
@@ -381,3 +381,24 @@ def test_published_mosaic(shared_data: Path) -> None:
     result = preprocess.preprocess_files([path], "rna", "celltype", "batch", linked_features=NOTHING)
     assert result.n_obs == 1200
     assert result.uns["scmodal"]["batch_key"] == "batch"
+
+
+def test_a_measured_value_is_no_label() -> None:
+    values = np.random.default_rng(0).exponential(100, (120, 4))
+    cells = cytof(values, ["CD3", "CD4", "CD8", "CD19"])
+    cells.obs["score"] = values[:, 0]
+    with pytest.raises(InputError) as error:
+        preprocess.cytometry(cells, label_key="score", batch_key="score")
+    assert len(error.value.problems) == 2
+    assert "label_key 'score' holds 120 different numbers in 120 cells" in str(error.value)
+    cells.obs["score"] = np.arange(120) % 7 + 0.5
+    assert preprocess.cytometry(cells, label_key="score").uns["scmodal"]["label_key"] == "score"
+
+
+def test_the_cofactor_from_the_command_line(tmp_path) -> None:
+    values = np.random.default_rng(0).exponential(100, (50, 4))
+    cytof(values, ["CD3", "CD4", "CD8", "CD19"]).write_h5ad(tmp_path / "raw.h5ad")
+    files = ("--input", str(tmp_path / "raw.h5ad"), "--output", str(tmp_path / "out.h5ad"))
+    cli.main(["preprocess", "--modality", "cytometry", "--cofactor", "150", *files])
+    result = io.read_prepared(tmp_path / "out.h5ad")
+    np.testing.assert_allclose(result.X, np.arcsinh(values / 150), rtol=1e-5)
