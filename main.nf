@@ -17,8 +17,8 @@ workflow {
         def sheet = file(params.input, checkIfExists: true, glob: false)
         def parameters = parametersFile(params)
         def genes = params.genes ? file(params.genes, checkIfExists: true, glob: false) : []
-        writeMethods(params)
         if (params.model) {
+            writeMethods(params, [])
             log.info("scMODAL ${workflow.manifest.version}: ${params.input} -> ${params.outdir} (new cells on the model ${params.model})")
 
             NEW_CELLS(sheet, file(params.model, checkIfExists: true, glob: false), genes, params)
@@ -35,6 +35,11 @@ workflow {
                 parameters,
                 params,
             )
+            SCMODAL.out.integrated
+                .map { meta, _h5mu -> meta.modalities }
+                .collect()
+                .map { found -> found.flatten().unique() }
+                .subscribe { found -> writeMethods(params, found) }
         }
     }
 

@@ -32,6 +32,21 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
     assert run.published() == set()
 
 
+def test_keys_of_the_whole_sheet_are_checked_with_it(tmp_path: Path) -> None:
+    """--label_key and --batch_key stand for what the rows do not name: two files of one modality have their batch."""
+    for name in ("one.h5ad", "two.h5ad"):
+        shutil.copy(TESTDATA / "rna.h5ad", tmp_path / name)
+    shutil.copy(TESTDATA / "protein.h5ad", tmp_path / "protein.h5ad")
+    (tmp_path / "sheet.csv").write_text(
+        "sample,modality,path\na,rna,one.h5ad\na,rna,two.h5ad\na,protein,protein.h5ad\n"
+    )
+    run = pipeline(tmp_path, "--input", "sheet.csv", "--label_key", "cell_typ", "--batch_key", "celltype")
+    assert run.code != 0
+    assert run.trace == {"VALIDATE (samplesheet)": "FAILED"}
+    assert run.text.count("'cell_typ'") >= 3, run.text
+    assert "without batch_key" not in run.text
+
+
 def test_two_bad_files_are_both_told(tmp_path: Path) -> None:
     """Without the first look, each file's own step complains; the other still gets to say its piece."""
     for name in ("one.h5ad", "two.h5ad"):

@@ -98,3 +98,14 @@ def test_a_gpu_asked_for_and_missing(real_run: Run) -> None:
     assert {name for name, status in run.trace.items() if status == "FAILED"} == {"INTEGRATE (pbmc seed 7)"}
     assert "--device cuda" in run.text
     assert "exit status (2)" in run.text
+
+
+def test_options_of_ones_own_are_added(real_run: Run) -> None:
+    """`ext.args2` goes beside what the parameters set; nothing but that step and the report is done again."""
+    (real_run.folder / "own.config").write_text("process { withName: TRANSFER { ext.args2 = '--unknown 0.7' } }\n")
+    own = pipeline(real_run.folder, "-profile", "test", "-resume", "-c", "own.config", "--outdir", "own")
+    assert own.code == 0, own.text
+    again = {name.split(" ")[0] for name, status in own.trace.items() if status != "CACHED"}
+    assert again == {"TRANSFER", "REPORT"}
+    commands = [path.read_text() for path in real_run.folder.glob("work/*/*/.command.sh")]
+    assert [c for c in commands if "scmodal transfer" in c and "--neighbours 15 --unknown 0.7" in c]

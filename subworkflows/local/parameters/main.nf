@@ -139,8 +139,12 @@ def seedList(given) {
 // A JSON file of the parameters that bear on the results. Its name comes from its content and it is written once, so
 // that it is the same input to the tasks of a resumed run. A copy goes to pipeline_info.
 def parametersFile(given) {
+    // where and how tasks run, not what they compute
     def noise = ['input', 'outdir', 'help', 'publish_dir_mode', 'container', 'use_gpu', 'validate_files']
-    def kept = schemaEntries().keySet().findAll { name -> !(name in noise) && given[name] != null }
+    def machines = ['queue', 'gpu_queue', 'cluster_options', 'on_demand', 'gpu_type', 'gpu_machine']
+    def kept = schemaEntries().keySet().findAll { name ->
+        !(name in noise + machines) && !(name ==~ /(aws|google)_.*/) && given[name] != null
+    }
     def json = groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson(kept.collectEntries { name -> [name, given[name]] }))
     def path = workflow.workDir.resolve("parameters/${json.md5()}/params.json")
     if (!path.exists()) {

@@ -16,7 +16,7 @@ process SCMODAL_EMBED {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}.${meta.modality}"
     def label_key = meta.label_key ? "--label-key '${meta.label_key.replace("'", "'\\''")}'" : ''
     def annotation = genes && meta.modality == 'atac' ? "--genes ${genes}" : ''

@@ -24,7 +24,7 @@ process SCMODAL_INTEGRATE {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}.seed_${meta.seed ?: 0}"
     def inputs = [h5ads].flatten().collect { h5ad -> "--input ${h5ad}" }.join(' ')
     def table = links ? "--links ${links}" : ''
@@ -48,7 +48,7 @@ process SCMODAL_INTEGRATE {
 
     stub:
     prefix = task.ext.prefix ?: "${meta.id}.seed_${meta.seed ?: 0}"
-    def anndata = '--anndata' in (task.ext.args ?: '').tokenize() ? "touch ${prefix}/latent.h5ad ${prefix}/X_scmodal.parquet" : ''
+    def anndata = '--anndata' in [task.ext.args, task.ext.args2].findAll().join(' ').tokenize() ? "touch ${prefix}/latent.h5ad ${prefix}/X_scmodal.parquet" : ''
     """
     mkdir -p ${prefix}/model
     touch ${prefix}/integrated.h5mu ${prefix}/embedding.parquet ${prefix}/history.parquet ${prefix}/model/weights.safetensors

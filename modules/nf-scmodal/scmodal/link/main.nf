@@ -16,7 +16,7 @@ process SCMODAL_LINK {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}"
     def inputs = [h5ads].flatten().collect { h5ad -> "--input ${h5ad}" }.join(' ')
     def user_table = table ? "--table ${table}" : ''

@@ -18,7 +18,7 @@ process SCMODAL_PEAKGENE {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}${meta.seed != null ? ".seed_${meta.seed}" : ''}.peakgene"
     def group_key = meta.group_key ? "--group-key '${meta.group_key.replace("'", "'\\''")}'" : ''
     def genome = fasta ? "--fasta ${fasta}" : ''

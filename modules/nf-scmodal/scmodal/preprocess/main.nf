@@ -15,7 +15,7 @@ process SCMODAL_PREPROCESS {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}.${meta.modality}"
     def inputs = [files].flatten().collect { input -> "--input ${input}" }.join(' ')
     def keys = [label: meta.label_key, batch: meta.batch_key].findAll { _name, key -> key }.collect { name, key -> "--${name}-key '${key.replace("'", "'\\''")}'" }.join(' ')

@@ -16,7 +16,7 @@ process SCMODAL_REPORT {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}"
     def inputs = [run: runs, coverage: coverage, evaluate: metrics, transfer: labels, imputed: imputed, peakgene: peakgene, selection: selection, params: parameters]
         .collectMany { option, given -> [given].flatten().collect { input -> "--${option} ${input}" } }

@@ -14,7 +14,7 @@ process SCMODAL_SELECT {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}.selection"
     def inputs = [run: runs, input: h5ads, links: links]
         .collectMany { option, given -> [given].flatten().collect { input -> "--${option} ${input}" } }

@@ -16,7 +16,7 @@ process SCMODAL_VALIDATE {
     tuple val("${task.process}"), val('scmodal'), eval('scmodal --version | sed "s/.* //"'), emit: versions_scmodal, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [task.ext.args, task.ext.args2].findAll().join(' ') // args2: a user's, beside what the pipeline sets
     prefix = task.ext.prefix ?: "${meta.id}.validated"
     def staged = [rows, [files].flatten()].transpose().collect { row, staged_file -> "--file ${row}=${staged_file}" }.join(' ')
     def trained = model ? "--model ${model}" : ''
