@@ -36,10 +36,8 @@ def test_keys_of_the_whole_sheet_are_checked_with_it(tmp_path: Path) -> None:
     """--label_key and --batch_key stand for what the rows do not name: two files of one modality have their batch."""
     for name in ("one.h5ad", "two.h5ad"):
         shutil.copy(TESTDATA / "rna.h5ad", tmp_path / name)
-    shutil.copy(TESTDATA / "protein.h5ad", tmp_path / "protein.h5ad")
-    (tmp_path / "sheet.csv").write_text(
-        "sample,modality,path\na,rna,one.h5ad\na,rna,two.h5ad\na,protein,protein.h5ad\n"
-    )
+    shutil.copy(TESTDATA / "adt.h5ad", tmp_path / "adt.h5ad")
+    (tmp_path / "sheet.csv").write_text("sample,modality,path\na,rna,one.h5ad\na,rna,two.h5ad\na,protein,adt.h5ad\n")
     run = pipeline(tmp_path, "--input", "sheet.csv", "--label_key", "cell_typ", "--batch_key", "celltype")
     assert run.code != 0
     assert run.trace == {"VALIDATE (samplesheet)": "FAILED"}

@@ -105,7 +105,8 @@ def test_options_of_ones_own_are_added(real_run: Run) -> None:
     (real_run.folder / "own.config").write_text("process { withName: TRANSFER { ext.args2 = '--unknown 0.7' } }\n")
     own = pipeline(real_run.folder, "-profile", "test", "-resume", "-c", "own.config", "--outdir", "own")
     assert own.code == 0, own.text
-    again = {name.split(" ")[0] for name, status in own.trace.items() if status != "CACHED"}
-    assert again == {"TRANSFER", "REPORT"}
+    trace = pd.read_csv(real_run.folder / "own" / "pipeline_info" / "trace.txt", sep="\t")
+    again = trace.loc[trace["status"] != "CACHED", "name"]
+    assert set(again.str.extract(r":(\w+) \(")[0]) == {"TRANSFER", "REPORT"}
     commands = [path.read_text() for path in real_run.folder.glob("work/*/*/.command.sh")]
     assert [c for c in commands if "scmodal transfer" in c and "--neighbours 15 --unknown 0.7" in c]
