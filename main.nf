@@ -35,11 +35,11 @@ workflow {
                 parameters,
                 params,
             )
+            // Once it is known what the samples' modalities are.
             SCMODAL.out.integrated
-                .map { meta, _h5mu -> meta.modalities }
+                .map { meta, _h5mu -> meta }
                 .collect()
-                .map { found -> found.flatten().unique() }
-                .subscribe { found -> writeMethods(params, found) }
+                .subscribe { samples -> writeMethods(params, samples) }
         }
     }
 

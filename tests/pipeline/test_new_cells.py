@@ -68,7 +68,9 @@ def test_new_cells_for_real(tmp_path: Path) -> None:
     model.save(tmp_path / "trained")
     rna[900:, ::-1].copy().write_h5ad(tmp_path / "cells.h5ad")
     (tmp_path / "sheet.csv").write_text("sample,modality,path\nnew,gex,cells.h5ad\n")
-    run = pipeline(tmp_path, "--input", "sheet.csv", "--model", "trained", "--device", "cpu")
+    # a label_key left from the training's parameters: new cells have none
+    options = ("--input", "sheet.csv", "--model", "trained", "--device", "cpu", "--label_key", "known_in_training")
+    run = pipeline(tmp_path, *options)
     assert run.code == 0, run.text
     assert run.published() == files("new", "rna", "protein")
     embedded = ad.read_h5ad(tmp_path / "out" / "new" / "embed" / "rna.h5ad")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scmodal import __version__
+from scmodal.contracts import sample_problem
 
 from .conftest import REPO, nextflow, pipeline
 
@@ -160,6 +161,32 @@ def test_a_setting_with_a_parameter_of_its_own(tmp_path: Path) -> None:
     assert "--set topology=...: give it as --topology" in run.text
     assert "--set steps=...: give it as --steps" in run.text
     assert "n_latent" not in run.text.split("Wrong parameters")[1]
+
+
+def test_documented_options_of_ones_own_leave_the_parameters(tmp_path: Path) -> None:
+    """The examples for `-c` in the documentation add `ext.args2` and replace nothing."""
+    texts = [(REPO / name).read_text() for name in ("README.md", "docs/usage.md", "docs/output.md", "docs/cloud.md")]
+    examples = [found for text in texts for found in re.findall(r"```groovy\n(process \{.*?)```", text, re.DOTALL)]
+    inline = [found for text in texts for found in re.findall(r"`(process\s*\{[^`]*\})`", text)]
+    assert len(examples) >= 3
+    assert len(inline) >= 3
+    (tmp_path / "own.config").write_text("\n".join(examples + inline))
+    run = nextflow(tmp_path, "-c", "own.config", "config", "-flat", str(REPO))
+    assert run.code == 0, run.text
+    steps = re.findall(r"^process\.'withName:(\w+)'\.ext\.args2 = ", run.text, re.MULTILINE)
+    assert {"INTEGRATE", "TRANSFER", "PEAKGENE"} <= set(steps)
+    for step in ("VALIDATE", "PREPROCESS", "LINK", "EMBED", "EVALUATE", *steps):
+        # as in conf/modules.config: made from the parameters
+        assert f"process.'withName:{step}'.ext.args = {{" in run.text, step
+
+
+def test_names_of_samples_in_the_schema_are_those_that_validate_takes() -> None:
+    name = json.loads((REPO / "assets" / "schema_input.json").read_text())["items"]["properties"]["sample"]
+    good = ["a", "_", "s1", "s.2", "a-b_c+d", "a-", "a+", "reports", "my_report", "report.1", "x" * 100]
+    bad = ["", ".a", "-a", "+a", "a.", ".", "a..b", "a b", "a/b", "ä", "report", "Report", "MULTIQC", "pipeline_info"]
+    for text in [*good, *bad, "x" * 101]:
+        fits = re.search(name["pattern"], text) is not None and len(text) <= name["maxLength"]
+        assert fits == (sample_problem(text) is None) == (text in good), text
 
 
 def test_missing_samplesheet(tmp_path: Path) -> None:

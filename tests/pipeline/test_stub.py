@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,48 @@ def test_a_run_can_end_on_the_verdict_once_its_report_is_there(parser: str, tmp_
     repeated = {name.split()[0] for name, status in run.trace.items() if status != "CACHED"}
     assert repeated == {"REPORT"}
     assert {"report/s1.html", "report/s.2.html", "s1/select/selection.json"} <= run.published()
+
+
+@pytest.mark.parametrize("parser", ["v1", "v2"])
+def test_the_methods_text_follows_the_data_and_the_parameters(parser: str, tmp_path: Path) -> None:
+    for name in ("rna", "adt", "cytof", "atac", "genes.bed"):
+        (tmp_path / name).touch()
+    chromatin = "c,rna,rna,\nc,atac,atac,\n"
+    antibodies = "a,rna,rna,celltype\na,protein,adt,\na,cytometry,cytof,\n"
+
+    def methods(rows: str, *options: str) -> str:
+        (tmp_path / "sheet.csv").write_text(f"sample,modality,path,label_key\n{rows}")
+        run = pipeline(tmp_path, "--input", "sheet.csv", "-stub-run", *options, parser=parser)
+        assert run.code == 0, run.text
+        return (tmp_path / "out" / "pipeline_info" / "methods.md").read_text()
+
+    machine = ("--device", "cpu", "--queue", "long", "--gpu_type", "other", "--aws_region", "eu-west-1")
+    text = methods(chromatin, "--genes", "genes.bed", "--gene_activity", "weighted", *machine)
+    for part in (
+        "Gene activity was the sum of the counts of all peaks within 100 kb",
+        "TF-IDF",
+        "Of the RNA and of the gene activity,",
+        "Features were linked by gene name (RNA and gene activity).",
+        "with seed 0, on the CPU.",
+        "its generator decoded the mean latent place of the 30 cells",
+        "Peaks up to 250000 bp",
+    ):
+        assert part in text, text
+    for part in ("proteins", "hyperbolic", "Labels", "GC content"):
+        assert part not in text, text
+    kept = json.loads((tmp_path / "out" / "pipeline_info" / "params.json").read_text())
+    assert kept["gene_activity"] == "weighted"
+    assert not [name for name in kept if name.startswith(("aws_", "google_")) or "queue" in name or "gpu" in name]
+
+    # the chain matches antigens with each other and proteins with genes, nothing with the cytometer's genes
+    text = methods(antibodies, "--set", "n_latent=10, impute_neighbours=0")
+    for part in (
+        "Counts, but those of the cytometer, were log-normalised.",
+        "inverse hyperbolic sine",
+        "Features were linked by the names of antigens, and by the names of proteins and the genes that encode them.",
+        "with seed 0. Labels were transferred",
+        "its generator decoded the latent place of a cell.",
+    ):
+        assert part in text, text
+    for part in ("ene activity", "Peaks"):
+        assert part not in text, text
