@@ -697,8 +697,8 @@ def select(
     adatas = [read_prepared(path, peaks=False) for path in inputs]
     if links_path is not None:
         links = LinkTable.read(links_path)
-    else:
-        links = build_links(adatas, topology=_topology_of(runs))[0]
+    else:  # between two data sets all topologies are one
+        links = build_links(adatas, topology=_topology_of(runs) if len(adatas) > 2 else "chain")[0]
     choice = select_runs(adatas, links, runs)
     write_json(as_json(choice), output)
     if table is not None:

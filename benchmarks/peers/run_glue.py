@@ -160,5 +160,5 @@ if __name__ == "__main__":
         model.encode_data("second", second),
         features=[int(rna.var["highly_variable"].sum()), int(second.var["highly_variable"].sum())],
         edges=len(edges),
-        trainings=clock.trainings,
+        **({"trainings": clock.trainings} if asked else {}),
     )
