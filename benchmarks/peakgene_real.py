@@ -333,9 +333,6 @@ NEAR = 50_000
 BEST = 100
 """Pairs of the greatest z, of which the near ones are counted, too."""
 
-POPULATIONS = {"B": "B", "T": "T", "M": "Monocyte"}
-"""Label of the RNA cells by the first letter of the ATAC cells' barcodes."""
-
 
 def archr(data: Path, folder: Path, options: list[str], seed: int = 0) -> dict[str, Any]:
     """From a fragments file of blood and RNA of other cells to links, by the commands of the command line.
@@ -353,11 +350,9 @@ def archr(data: Path, folder: Path, options: list[str], seed: int = 0) -> dict[s
     """
     source, genes = data / "archr_pbmc_tiny", data / "genes" / "hg19_genes.bed"
     folder.mkdir(parents=True, exist_ok=True)
-    # the barcodes begin with the population of the cell; labels are for the evaluation alone
+    # the labels are for the evaluation alone
     fragments = source / "PBSmall.tsv.gz"
-    barcodes = pd.read_csv(fragments, sep="\t", header=None, usecols=[3]).iloc[:, 0].drop_duplicates()
-    cells = pd.DataFrame({"barcode": barcodes, "cell_type": barcodes.str[0].map(POPULATIONS)})
-    cells.to_csv(folder / "cells.tsv", sep="\t", index=False)
+    quality.archr_cells(data).to_csv(folder / "cells.tsv", sep="\t", index=False)
     rna, atac, run = folder / "rna.h5ad", folder / "atac.h5ad", folder / "run"
     both, label = ("--input", rna, "--input", atac), ("--label-key", "cell_type")
     integrated = ("--integrated", run / "integrated.h5mu")

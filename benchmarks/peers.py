@@ -3,12 +3,16 @@
 
     python benchmarks/peers.py --data ../shared/data                # all of it, many hours on two cores
     python benchmarks/peers.py --only hao_pbmc_cite:glue --seeds 3  # one part
+    python benchmarks/peers.py --only hao_pbmc_cite:authors --authors CHECKOUT --seeds 3
 
 Each peer is installed from PyPI into a virtual environment of its own (`--environments`), never into ours, and run by
 its runner in benchmarks/peers, whose head says with which of its recommended settings. A runner is given prepared
 data, without the annotation of the cells, under new cell names and with the cells of the second data set in random
 order, so that neither labels nor pairing reach a peer; its latents come back, the order is undone, and our metrics
 are taken. Time and peak memory are those of the runner's process, from its start to its end.
+
+The authors' own program (CHECKOUT: of github.com/gefeiwang/scMODAL, used as it is) gets the input of preset `paper`, to
+show that `paper` does what it does; on the other data sets, and with all its steps, it would take half a day.
 
 What is already in the JSON is not run again unless `--again` is given; a method that fails is noted with its error,
 and the next one is run. `python benchmarks/tables.py` then puts the table into the documentation.
@@ -25,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +40,8 @@ import quality
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from scmodal.inputs import EngineInput
 
 HERE = Path(__file__).resolve().parent
 NEWER = (3, 12)
@@ -52,6 +58,10 @@ class Method:
     """Whether it needs Python 3.12 or later."""
     random: bool = True
     """Whether its seed makes a difference; one that has none is run once."""
+    data_sets: tuple[str, ...] = tuple(quality.DATA_SETS)
+    """Those that it is run on."""
+    takes_inputs: bool = False
+    """Whether it gets the input of preset `paper`, and gives imputed values, too."""
 
 
 METHODS = {
@@ -92,7 +102,22 @@ METHODS = {
         ("scvi-tools[diagvi]==1.5.1", "torch==2.15.0", "torch-geometric==2.8.1", "geomloss==0.3.1"),
         newer_python=True,
     ),
+    "authors": Method(
+        "the authors' program",
+        (
+            "torch==2.15.0",
+            "scanpy==1.11.5",
+            "anndata==0.12.19",
+            "umap-learn==0.5.12",
+            "annoy==1.17.3",
+            "scikit-learn==1.9.1",
+        ),
+        data_sets=("hao_pbmc_cite",),
+        takes_inputs=True,
+    ),
 }
+AUTHORS_STEPS = 1000
+"""As many as `hao_pbmc_cite:paper` in quality.py does."""
 
 
 class PeerError(Exception):
@@ -174,6 +199,8 @@ class Prepared:
     links: list[tuple[str, str]]
     linked: list[np.ndarray]
     """Scaled, unsmoothed linked columns, cells x links."""
+    inputs: list[EngineInput] = field(default_factory=list)
+    """Of preset `paper`."""
 
 
 def prepare(name: str, data: Path) -> Prepared:
@@ -193,6 +220,7 @@ def prepare(name: str, data: Path) -> Prepared:
         adatas,
         list(zip(usable["feature_a"].astype(str), usable["feature_b"].astype(str))),
         [np.asarray(item.linked[0]) for item in inputs],
+        inputs,
     )
 
 
@@ -210,7 +238,7 @@ def anonymous(adata: AnnData, order: np.ndarray, name: str, columns: tuple[str, 
     return AnnData(X=adata.X[order], obs=pd.DataFrame(index=index), var=var, layers=layers)
 
 
-def hand_over(prepared: Prepared, folder: Path, seed: int) -> np.ndarray:
+def hand_over(prepared: Prepared, folder: Path, seed: int, with_inputs: bool = False) -> np.ndarray:
     """Write what a runner is given.
 
     Parameters
@@ -221,6 +249,8 @@ def hand_over(prepared: Prepared, folder: Path, seed: int) -> np.ndarray:
         For the files, see benchmarks/peers/exchange.py.
     seed
         Of the order of the second data set's cells.
+    with_inputs
+        Whether the input of preset `paper` is among it.
 
     Returns
     -------
@@ -238,6 +268,9 @@ def hand_over(prepared: Prepared, folder: Path, seed: int) -> np.ndarray:
     anonymous(second, order, "second", columns).write_h5ad(folder / "second.h5ad")
     pd.DataFrame(prepared.links, columns=["first", "second"]).to_csv(folder / "links.tsv", sep="\t", index=False)
     np.savez(folder / "linked.npz", first=prepared.linked[0], second=prepared.linked[1][order])
+    if with_inputs:
+        x = [np.asarray(item.x) for item in prepared.inputs]
+        np.savez(folder / "inputs.npz", first=x[0], second=x[1][order])
     if PEAKS in second.obsm:
         names = pd.Index([str(peak) for peak in second.uns["scmodal"][PEAKS]])
         where = parse_peaks(pd.DataFrame(index=names), "the peaks").set_axis(names)
@@ -295,23 +328,50 @@ def scores(prepared: Prepared, latents: list[np.ndarray], seed: int) -> dict[str
         }
         mdata = MuData(modalities)
     mdata.uns["scmodal"] = {"modalities": names}
-    result = evaluate(mdata, paired=True, seed=seed)
+    paired = bool(prepared.adatas[0].obs_names.isin(prepared.adatas[1].obs_names).any())
+    result = evaluate(mdata, paired=paired, seed=seed)
     there, back = f"{names[0]}_to_{names[1]}", f"{names[1]}_to_{names[0]}"
     transfer, pair = result["label_transfer"], "|".join(names)
-    return {
+    found = {
         "accuracy_rna_to_other": transfer[there]["accuracy"],
         "accuracy_other_to_rna": transfer[back]["accuracy"],
         "macro_f1_rna_to_other": transfer[there]["macro_f1"],
         "macro_f1_other_to_rna": transfer[back]["macro_f1"],
-        "foscttm": result["foscttm"][pair],
-        "matching_distance": result["matching_distance"][pair],
     }
+    if paired:
+        found |= {name: result[name][pair] for name in ("foscttm", "matching_distance")}
+    return found
+
+
+def imputation(prepared: Prepared, imputed: list[np.ndarray]) -> dict[str, float]:
+    """Correlation with measured values in the paired cells, mean over features, of what was imputed in each data set."""
+    from scmodal.metrics import imputation_pearson
+
+    found = {}
+    for cells, values in enumerate(imputed):
+        other = prepared.inputs[1 - cells]
+        names = [prepared.adatas[i].obs_names for i in (cells, 1 - cells)]
+        partner = names[1].get_indexer(names[0])
+        rows = np.flatnonzero(partner >= 0)
+        measured = other.recipe.per_feature(np.asarray(other.x)[partner[rows]])
+        r = imputation_pearson(other.recipe.per_feature(values[rows]), measured)
+        found[f"imputation_r_{('rna_to_other', 'other_to_rna')[cells]}"] = float(np.nanmean(r))
+    return found
 
 
 def measure(
-    prepared: Prepared, interpreter: Path, runner: Path, seed: int, threads: int, limit: float
+    prepared: Prepared,
+    interpreter: Path,
+    runner: Path,
+    seed: int,
+    threads: int,
+    limit: float,
+    asked: dict[str, Any] | None = None,
+    with_inputs: bool = False,
 ) -> dict[str, Any]:
     """One run of a peer: every number of one seed.
+
+    `asked` is handed over as ``asked.json``. With the input of preset `paper` handed over, imputed values are judged.
 
     Raises
     ------
@@ -320,13 +380,20 @@ def measure(
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        order = hand_over(prepared, folder, seed)
+        order = hand_over(prepared, folder, seed, with_inputs)
+        if asked:
+            (folder / "asked.json").write_text(json.dumps(asked))
         command = [str(interpreter), str(runner), str(folder), str(seed), str(threads)]
         seconds = execute(command, threads, limit, folder / "log.txt")
         try:
             with np.load(folder / "latents.npz") as stored:
                 first, given = stored["first"], stored["second"]
             used = json.loads((folder / "used.json").read_text())
+            imputed = None
+            if with_inputs:
+                with np.load(folder / "imputed.npz") as stored:
+                    imputed = [stored["first"], np.empty_like(stored["second"])]
+                    imputed[1][order] = stored["second"]
         except (OSError, KeyError, ValueError) as error:
             raise PeerError(f"its latents cannot be read: {last_line(str(error))}") from error
     sizes = [adata.n_obs for adata in prepared.adatas]
@@ -339,6 +406,7 @@ def measure(
     return {
         "seed": seed,
         **scores(prepared, [first, second], seed),
+        **(imputation(prepared, imputed) if imputed else {}),
         "seconds": round(seconds, 1),
         "peak_gb": round(used.pop("peak_gb"), 2),
         "used": {**used, "threads": threads},
@@ -403,13 +471,28 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=6 * 3600, help="seconds after which a run is stopped")
     parser.add_argument("--environments", type=Path, default=default_environments(), help="folder of the environments")
     parser.add_argument("--newer-python", help="Python 3.12 or later, for DIAGVI; by default one that is on the PATH")
+    parser.add_argument("--authors", type=Path, help="checkout of the authors' program, without which it is not run")
     options = driving.parsed(parser)
-    known = [f"{data_set}:{method}" for data_set in quality.DATA_SETS for method in METHODS]
+    known = [f"{data_set}:{name}" for name, method in METHODS.items() for data_set in method.data_sets]
     driving.check_known(options.only, known)
+    of_authors = [key for key in known if key.endswith(":authors")]
+    if not options.authors:
+        if set(options.only or []) & set(of_authors):
+            sys.exit("name the checkout of the authors' program by --authors")
+        known = [key for key in known if key not in of_authors]
+    elif not (options.authors / "scmodal" / "model.py").is_file():
+        sys.exit(f"{options.authors}: no checkout of the authors' program")
     if options.environments.resolve().is_relative_to(HERE.parent):
         sys.exit(f"{options.environments}: the peers' environments are kept out of the repository; name another folder")
     options.wanted = options.only or known
     return options
+
+
+def asked_of_authors(checkout: Path) -> dict[str, Any]:
+    """What the runner of the authors' program is told."""
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return {"checkout": str(checkout.resolve()), "commit": commit or "unknown", "steps": AUTHORS_STEPS}
 
 
 def main() -> None:
@@ -434,7 +517,17 @@ def main() -> None:
                 if prepared is None:
                     prepared = prepare(data_set, options.data)
                 runner = HERE / "peers" / f"run_{name}.py"
-                return measure(prepared, interpreter, runner, seed, options.threads, options.limit)
+                asked = asked_of_authors(options.authors) if name == "authors" else None
+                return measure(
+                    prepared,
+                    interpreter,
+                    runner,
+                    seed,
+                    options.threads,
+                    options.limit,
+                    asked,
+                    METHODS[name].takes_inputs,
+                )
 
             seeds = range(options.seeds if method.random else min(options.seeds, 1))
             for entry in run_seeds(results["settings"].get(key, {}), seeds, options.again, one):

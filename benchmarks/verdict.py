@@ -17,7 +17,7 @@ from typing import Any
 
 import driving
 import numpy as np
-from quality import DATA_SETS, prepared
+from quality import PUBLISHED_PAIRS, prepared
 
 HERE = Path(__file__).resolve().parent
 STEPS = 200
@@ -77,7 +77,7 @@ def main() -> None:
 
     from scmodal.io import write_json
 
-    names = ["simulated", *(DATA_SETS if options.data else [])]
+    names = ["simulated", *(PUBLISHED_PAIRS if options.data else [])]
     settings = [f"{name}:{links}" for name in names for links in ("links", "random")]
     settings.insert(2, "simulated:unrelated")
     results = driving.earlier_results(options, "settings") | {"steps": STEPS}

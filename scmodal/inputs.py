@@ -302,13 +302,16 @@ def _pair_targets(
 
 
 def _rest_features(adata: AnnData, modality: str, linked: set[str], varies: NDArray[np.bool_], n_top: int) -> list[str]:
-    """Features beside the linked ones: of genes (RNA, gene activity) the most variable, else all that vary."""
+    """Features beside the linked ones: of genes (RNA, gene activity) the most variable, else all that vary.
+
+    `n_top` of the ranked genes, or all of them where it is negative.
+    """
     free = pd.Series(varies, index=adata.var_names)
     free &= ~adata.var_names.isin(list(linked))
     if modality not in ("rna", "atac"):
         return list(free.index[free])
     rank = adata.var["highly_variable_rank"][free].dropna().sort_values(kind="stable")
-    chosen = set(rank.index[:n_top])
+    chosen = set(rank.index[: n_top if n_top >= 0 else None])
     return [name for name in adata.var_names if name in chosen]
 
 
@@ -377,8 +380,7 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     inputs = []
     for k, (adata, modality) in enumerate(zip(adatas, modalities)):
         linked = {name for block in blocks[k] for name in block.features}
-        n_top = min(preset.n_top_genes, int(adata.uns["scmodal"].get("n_top_genes", 0)) or preset.n_top_genes)
-        rest = _rest_features(adata, modality, linked, varies[k], n_top)
+        rest = _rest_features(adata, modality, linked, varies[k], preset.n_top_genes)
         if rest:
             target = None
             if modality != "cytometry":

@@ -100,8 +100,8 @@ class Preset:
     """Share of the encoders' input values set to zero in training (the others are scaled up); none afterwards."""
     dropout_half_width: float = 0.0
     """Number of input columns at which a data set gets half of that dropout; 0 gives every data set the same."""
-    n_top_genes: int = 3000
-    """Highly variable genes used beside the linked ones."""
+    n_top_genes: int = -1
+    """Most highly variable genes used beside the linked ones; -1 takes all that preparation ranked."""
     scale_clip: float = 10.0
     """Scaled values are clipped to plus or minus this value."""
     min_target_sum: float = 20.0
@@ -186,7 +186,7 @@ _LOWER_BOUNDS: dict[str, float] = {
     "matching_rounds": 0,
     "matching_components": 2,
     "smoothing_components": 1,
-    "n_top_genes": 0,
+    "n_top_genes": -1,
     "scale_clip": 0.1,
 }
 

@@ -5,6 +5,7 @@ Usage: ``python scripts/make_parameters.py``. The text between the two markers i
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def updated(usage: str, schema: dict) -> str:
 
 def main() -> None:
     """Rewrite docs/usage.md."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     schema = json.loads((ROOT / "nextflow_schema.json").read_text())
     USAGE.write_text(updated(USAGE.read_text(), schema))
 

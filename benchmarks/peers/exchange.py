@@ -5,9 +5,11 @@
 FOLDER holds ``first.h5ad`` and ``second.h5ad`` (counts in ``layers["counts"]``, log-normalised values in ``X``; no
 cell annotation, cells of the second in random order), ``links.tsv``, ``linked.npz`` (`first` and `second`, the scaled
 values of the linked features, one column a link) and, for chromatin, ``peaks.h5ad`` (the second's cells x peaks);
-``asked.json`` where something other than the runner's own settings is asked for, or more than the latents. The
-runner writes ``latents.npz`` (`first`, `second`: cells x dimensions) and ``used.json`` (what it used, its peak
-memory).
+``inputs.npz`` (`first`, `second`: the scaled input of preset `paper`, cells x columns, one column a link first) where
+the runner is to have it; ``asked.json`` where something other than the runner's own settings is asked for, or more than
+the latents. The runner writes ``latents.npz`` (`first`, `second`: cells x dimensions), where it was given inputs
+``imputed.npz`` (`first`: the second's columns in the cells of the first, `second`: the reverse), and ``used.json``
+(what it used, its peak memory).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from anndata import read_h5ad
 
 from .conftest import TESTDATA, pipeline
 
@@ -43,6 +44,19 @@ def test_keys_of_the_whole_sheet_are_checked_with_it(tmp_path: Path) -> None:
     assert run.trace == {"VALIDATE (samplesheet)": "FAILED"}
     assert run.text.count("'cell_typ'") >= 3, run.text
     assert "without batch_key" not in run.text
+
+
+def test_a_column_whose_name_is_a_number(tmp_path: Path) -> None:
+    """Nextflow makes a number of it, 0 among them."""
+    for name in ("rna.h5ad", "adt.h5ad"):
+        adata = read_h5ad(TESTDATA / name)
+        adata.obs["0"] = adata.obs["celltype"]
+        adata.write_h5ad(tmp_path / name)
+    (tmp_path / "sheet.csv").write_text("sample,modality,path\na,rna,rna.h5ad\na,protein,adt.h5ad\n")
+    run = pipeline(tmp_path, "--input", "sheet.csv", "--label_key", "0", "--steps", "2", "--device", "cpu")
+    assert run.code == 0, run.text
+    assert read_h5ad(tmp_path / "out" / "a" / "preprocess" / "rna.h5ad").uns["scmodal"]["label_key"] == "0"
+    assert (tmp_path / "out" / "a" / "transfer").is_dir()
 
 
 def test_two_bad_files_are_both_told(tmp_path: Path) -> None:

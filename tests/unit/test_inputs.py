@@ -8,6 +8,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
+from scmodal import preprocess
 from scmodal.contracts import DataError, InputError
 from scmodal.inputs import Recipe, build_inputs
 from scmodal.links import LinkTable
@@ -103,6 +104,16 @@ def test_too_few_usable_links_are_told(rna, protein):
 def test_only_the_most_variable_of_the_rest_are_used(rna, protein):
     a, _ = build_inputs([rna, protein], links(*THREE), get_preset("paper", n_top_genes=2))
     assert a.recipe.blocks[1].features == ["G3", "G4"]
+
+
+def test_all_genes_that_preparation_chose_are_used(protein):
+    counts = np.random.default_rng(0).poisson(1.0, (protein.n_obs, 3300)).astype(np.float32)
+    rna = AnnData(sparse.csr_matrix(counts), var=pd.DataFrame(index=[f"G{i}" for i in range(3300)]))
+    rna = preprocess.rna(rna, n_top_genes=3200, linked=["G0", "G1", "G2"])
+    a, _ = build_inputs([rna, protein], links(*THREE), PAPER)
+    chosen = set(rna.var_names[rna.var["highly_variable_rank"].notna()])
+    assert len(chosen) == 3200
+    assert set(a.recipe.blocks[1].features) == chosen - {"G0", "G1", "G2"}
 
 
 def test_one_cell_cannot_be_integrated(rna, protein):

@@ -65,6 +65,12 @@ def resolve(path, sheet) {
     return candidates.find { candidate -> candidate.exists() }
 }
 
+// Name of a column: the first that these rows give, else the parameter's, which a name like `2` makes a number of.
+def keyOf(rows, options, name) {
+    def given = options[name] == null ? '' : "${options[name]}".toString()
+    return rows.findResult { row -> row[name] ?: null } ?: given
+}
+
 // One item for each modality of each sample in a checked samplesheet.
 def modalityItems(csv, sheet, options) {
     def rows = csv.splitCsv(header: true, quote: '"')
@@ -77,8 +83,8 @@ def modalityItems(csv, sheet, options) {
                 modality: key[1],
                 order: own[0].order as Integer,
                 n_modalities: modalities[key[0]],
-                label_key: own.findResult { row -> row.label_key ?: null } ?: options.label_key ?: '',
-                batch_key: own.findResult { row -> row.batch_key ?: null } ?: options.batch_key ?: '',
+                label_key: keyOf(own, options, 'label_key'),
+                batch_key: keyOf(own, options, 'batch_key'),
             ]
             def files = own.collect { row -> resolve(row.path, sheet) ?: error("Samplesheet ${sheet}: ${row.path} was not found") }
             [meta, files]
