@@ -348,6 +348,8 @@ def archr(data: Path, folder: Path, options: list[str], seed: int = 0) -> dict[s
     seed
         Of training.
     """
+    import quality
+
     source, genes = data / "archr_pbmc_tiny", data / "genes" / "hg19_genes.bed"
     folder.mkdir(parents=True, exist_ok=True)
     # the labels are for the evaluation alone

@@ -344,7 +344,7 @@ def scores(prepared: Prepared, latents: list[np.ndarray], seed: int) -> dict[str
 
 
 def imputation(prepared: Prepared, imputed: list[np.ndarray]) -> dict[str, float]:
-    """Correlation with measured values in the paired cells, mean over features, of what was imputed in each data set."""
+    """Correlation of what was imputed in each data set with measured values, in paired cells, mean over features."""
     from scmodal.metrics import imputation_pearson
 
     found = {}

@@ -5,9 +5,9 @@
     python benchmarks/quality.py --only hao_pbmc_cite:default     # one part
 
 Every part goes through the functions of the command line: preprocess, link, fit, evaluate. The pairing of the cells,
-where there is one, is hidden from training and used by the evaluation alone. Each seed runs in a process of its own, whose time and peak
-memory stand beside its numbers. Parts that are already in the JSON are not run again unless `--again` is given.
-`python benchmarks/tables.py` then puts the table into the documentation.
+where there is one, is hidden from training and used by the evaluation alone. Each seed runs in a process of its own,
+whose time and peak memory stand beside its numbers. Parts that are already in the JSON are not run again unless
+`--again` is given. `python benchmarks/tables.py` then puts the table into the documentation.
 """
 
 from __future__ import annotations

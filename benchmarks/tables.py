@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from quality import PUBLISHED_PAIRS
 
 from scmodal.presets import pairs_of
 
@@ -40,16 +41,16 @@ def quality(results: dict[str, Any]) -> str:
     for name, entry in sorted(results["settings"].items()):
         data_set, preset = name.split(":")
         summary = entry["summary"]
-        cells = [f"{summary[k]['mean']:.3f} ({summary[k]['min']:.3f}–{summary[k]['max']:.3f})" for k in QUALITY]
+        cells = [_mean_and_range(summary.get(key), 3) for key in QUALITY]
         head = [f"`{data_set}`", f"`{preset}`", f"{summary['steps']['mean']:,.0f}", str(len(entry["seeds"]))]
         lines.append("| " + " | ".join([*head, *cells]) + " |")
     return "\n".join(lines)
 
 
 def headline(results: dict[str, Any]) -> str:
-    """The presets alone, without the variants of one part."""
-    kept = {name: entry for name, entry in results["settings"].items() if "-" not in name.split(":")[1]}
-    return quality({"settings": kept})
+    """The presets alone on the published pairs, without the variants of one part."""
+    settings = {name: results["settings"].get(name) for d in PUBLISHED_PAIRS for name in (f"{d}:default", f"{d}:paper")}
+    return quality({"settings": {name: entry for name, entry in settings.items() if entry}})
 
 
 ESTIMATORS = {
@@ -70,7 +71,7 @@ def imputation(results: dict[str, Any]) -> str:
     columns = {
         f"`{name.split(':')[0]}` {title}": (entry["summary"], way)
         for name, entry in sorted(results["settings"].items())
-        if name.endswith(":default")
+        if name.endswith(":default") and name.split(":")[0] in PUBLISHED_PAIRS
         for way, title in (("rna_to_other", "from RNA"), ("other_to_rna", "to RNA"))
     }
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
@@ -89,7 +90,7 @@ def selection(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     settings = results["settings"]
-    for data_set in sorted({name.split(":")[0] for name in settings}):
+    for data_set in sorted(PUBLISHED_PAIRS):
         seeds = settings[f"{data_set}:default"]["seeds"]
         chosen = max(seeds, key=lambda row: row["score"])["foscttm"]
         values = [row["foscttm"] for row in seeds]
@@ -122,7 +123,7 @@ def _entries(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def versus(results: dict[str, Any]) -> str:
     """Every method in one line: accuracy both ways and FOSCTTM on each data set, means over seeds."""
-    found = dict(sorted(_entries(results).items()))
+    found = {name: entries for name, entries in sorted(_entries(results).items()) if name in PUBLISHED_PAIRS}
     titles = dict.fromkeys(title for entries in found.values() for title in entries)
     keys = ("accuracy_rna_to_other", "accuracy_other_to_rna", "foscttm")
     lines = ["| method | " + " | ".join(f"`{name}`" for name in found) + " |", "|---|" + "---|" * len(found)]
