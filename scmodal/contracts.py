@@ -143,15 +143,15 @@ def sample_problem(name: str) -> str | None:
     """What is wrong with a sample's name, with the mend; None if nothing is.
 
     A name becomes part of folder and file names on every system the workflow runs on, so letters, digits and
-    ``_ . + -`` are allowed, not starting with ``-`` or a dot.
+    ``_ . + -`` are allowed, not starting with ``-``, ``+`` or a dot and not ending with one.
     """
     if not name:
         return "the sample has no name"
-    mend = "-".join(re.findall(r"[A-Za-z0-9_+]+(?:[.-][A-Za-z0-9_+]+)*", name)) or "sample1"
+    mend = "-".join(re.findall(r"[A-Za-z0-9_+]+(?:[.-][A-Za-z0-9_+]+)*", name)).lstrip("+-.") or "sample1"
     if not _SAMPLE.fullmatch(name) or ".." in name or name.endswith("."):
         return (
-            f"sample name {name!r} is not allowed: only letters, digits, '_', '.', '+' and '-', not starting with '-' "
-            f"or '.' and without '..'; for instance {mend!r}"
+            f"sample name {name!r} is not allowed: only letters, digits, '_', '.', '+' and '-', not starting with '-', "
+            f"'+' or '.', not ending with '.' and without '..'; for instance {mend!r}"
         )
     if len(name) > 100:
         return f"sample name {name[:20] + '...'!r} is longer than 100 characters; shorten it"

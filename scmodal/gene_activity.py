@@ -22,10 +22,9 @@ UPSTREAM = 2000
 DECAY = 5000.0
 """Base pairs outside a gene over which the weight of a peak falls to 1/e (mode ``weighted``)."""
 
-WINDOW = 100_000
-"""Base pairs outside a gene beyond which peaks do not count (mode ``weighted``)."""
-
-_LEAST = 1e-3  # weights below are left out: they would fill the matrix and change nothing
+WINDOW = 35_000
+"""Base pairs outside a gene beyond which peaks do not count (mode ``weighted``): weights below a thousandth would fill
+the matrix and change nothing."""
 
 
 def check_mode(mode: str) -> None:
@@ -55,7 +54,7 @@ def activity_weights(
         From :func:`scmodal.genes.read_genes`.
     mode
         ``body``: 1 for a peak that overlaps the gene or `upstream` base pairs before its start, else 0. ``weighted``:
-        outside of that, ``exp(-distance / DECAY)`` up to :data:`WINDOW`; weights below a thousandth are left out.
+        outside of that, ``exp(-distance / DECAY)`` up to :data:`WINDOW`.
     upstream
         Base pairs.
 
@@ -81,8 +80,6 @@ def activity_weights(
         behind = peaks["start"].to_numpy()[peak] - end
         distance = np.maximum(np.maximum(before, behind), 0)
         weight = np.exp(-distance / DECAY).astype(np.float32)
-        kept = weight >= _LEAST
-        gene, peak, weight = gene[kept], peak[kept], weight[kept]
     return sp.csr_matrix((weight, (peak, gene)), shape=(len(peaks), len(genes)))
 
 

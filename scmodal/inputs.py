@@ -301,17 +301,19 @@ def _pair_targets(
     return target, target
 
 
-def _rest_features(adata: AnnData, modality: str, linked: set[str], varies: NDArray[np.bool_], n_top: int) -> list[str]:
-    """Features beside the linked ones: of genes (RNA, gene activity) the most variable, else all that vary.
+def _rest_features(
+    adata: AnnData, modality: str, linked: set[str], varies: NDArray[np.bool_], n_top: int | None
+) -> list[str]:
+    """Features beside the linked ones: of genes (RNA, gene activity) the `n_top` most variable, else all that vary.
 
-    `n_top` of the ranked genes, or all of them where it is negative.
+    None takes all ranked genes.
     """
     free = pd.Series(varies, index=adata.var_names)
     free &= ~adata.var_names.isin(list(linked))
     if modality not in ("rna", "atac"):
         return list(free.index[free])
     rank = adata.var["highly_variable_rank"][free].dropna().sort_values(kind="stable")
-    chosen = set(rank.index[: n_top if n_top >= 0 else None])
+    chosen = set(rank.index[:n_top])
     return [name for name in adata.var_names if name in chosen]
 
 
@@ -380,7 +382,9 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     inputs = []
     for k, (adata, modality) in enumerate(zip(adatas, modalities)):
         linked = {name for block in blocks[k] for name in block.features}
-        rest = _rest_features(adata, modality, linked, varies[k], preset.n_top_genes)
+        # more are ranked than were asked for, see scmodal.preprocess
+        n_top = preset.n_top_genes if preset.n_top_genes >= 0 else adata.uns["scmodal"].get("n_top_genes")
+        rest = _rest_features(adata, modality, linked, varies[k], n_top)
         if rest:
             target = None
             if modality != "cytometry":

@@ -101,7 +101,7 @@ class Preset:
     dropout_half_width: float = 0.0
     """Number of input columns at which a data set gets half of that dropout; 0 gives every data set the same."""
     n_top_genes: int = -1
-    """Most highly variable genes used beside the linked ones; -1 takes all that preparation ranked."""
+    """Most highly variable genes used beside the linked ones; -1 takes as many as preparation was asked for."""
     scale_clip: float = 10.0
     """Scaled values are clipped to plus or minus this value."""
     min_target_sum: float = 20.0

@@ -121,7 +121,7 @@ def test_the_methods_text_follows_the_data_and_the_parameters(parser: str, tmp_p
     machine = ("--device", "cpu", "--queue", "long", "--gpu_type", "other", "--aws_region", "eu-west-1")
     text = methods(chromatin, "--genes", "genes.bed", "--gene_activity", "weighted", *machine)
     for part in (
-        "Gene activity was the sum of the counts of all peaks within 100 kb",
+        "Gene activity was the sum of the counts of all peaks within 35 kb",
         "TF-IDF",
         "Of the RNA and of the gene activity,",
         "Features were linked by gene name (RNA and gene activity).",

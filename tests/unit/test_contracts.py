@@ -267,7 +267,7 @@ def test_sample_names_that_are_fine(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "a b", "a/b", "..", "a..b", "-a", ".a", "a.", "a'b", 'a"b', "a\\b", "a$b", "a;b", "a*", "a\nb", "ä", "x" * 101,
-     "report", "MultiQC", "pipeline_info", "a,b", "a:b", "a|b", "~a", "(a)"],
+     "report", "MultiQC", "pipeline_info", "a,b", "a:b", "a|b", "~a", "(a)", "+a", "+.a"],
 )  # fmt: skip
 def test_sample_names_that_are_not(name: str) -> None:
     problem = sample_problem(name)

@@ -53,7 +53,7 @@ def preparationText(given, samples) {
     def genes = measured(samples, ['rna', 'atac']).collect { name -> name == 'rna' ? 'RNA' : 'gene activity' }
     // Without genes of the genome there were no peaks: the matrix was one of gene activity already.
     def peaks = atac && given.genes
-    def reach = given.gene_activity == 'weighted' ? 'all peaks within 100 kb, weighted by their distance' : 'the peaks in the gene and 2 kb upstream of it'
+    def reach = given.gene_activity == 'weighted' ? 'all peaks within 35 kb, weighted by their distance' : 'the peaks in the gene and 2 kb upstream of it'
     def sentences = [
         peaks ? "Gene activity was the sum of the counts of ${reach}; the counts of the peaks were also reduced by TF-IDF and singular value decomposition." : '',
         atac && !peaks ? 'Chromatin was given as gene activity.' : '',
