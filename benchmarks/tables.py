@@ -116,7 +116,11 @@ def _entries(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {}
     for data_set in dict.fromkeys(key.split(":")[0] for key in results["settings"]):
         entries = {"scMODAL, `default`": own.get(f"{data_set}:default", {})}
-        entries |= {m["title"]: results["settings"].get(f"{data_set}:{n}", {}) for n, m in results["methods"].items()}
+        entries |= {
+            method["title"]: results["settings"].get(f"{data_set}:{name}", {})
+            for name, method in results["methods"].items()
+            if name != "authors"
+        }
         found[data_set] = {title: entry for title, entry in entries.items() if entry}
     return found
 
@@ -150,6 +154,25 @@ def peers(results: dict[str, Any]) -> str:
             else:
                 cells = [entry["failures"][0]["error"].replace("|", "/"), *[""] * (len(PEERS) - 1)]
             lines.append("| " + " | ".join([*head, *cells]) + " |")
+    return "\n".join(lines)
+
+
+AUTHORS = "hao_pbmc_cite:authors"
+"""Run of the authors' program in peers.json."""
+
+
+def authors(results: dict[str, Any]) -> str:
+    """The authors' program beside preset `paper` after as many steps, on the same input."""
+    paper = json.loads((HERE / "quality.json").read_text())["settings"]["hao_pbmc_cite:paper"]
+    lines = [
+        "| `hao_pbmc_cite` | steps | seeds | " + " | ".join(QUALITY.values()) + " |",
+        "|---|---|---|" + "---|" * len(QUALITY),
+    ]
+    for title, entry in (("the authors' program", results["settings"][AUTHORS]), ("preset `paper`", paper)):
+        first = entry["seeds"][0]
+        steps = first.get("used", first)["steps"]
+        cells = [_mean_and_range(entry["summary"][key], 3) for key in QUALITY]
+        lines.append("| " + " | ".join([title, f"{steps:,}", str(len(entry["seeds"])), *cells]) + " |")
     return "\n".join(lines)
 
 
@@ -448,6 +471,7 @@ def stress(results: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality,
     "peers": peers,
+    "authors": authors,
     "engine": engine,
     "topology": topology,
     "time_to_quality": time_to_quality,
@@ -462,7 +486,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "headline": headline,
     "versus": versus,
 }
-SOURCES = dict.fromkeys(("imputation", "selection", "headline"), "quality") | {"versus": "peers"}
+SOURCES = dict.fromkeys(("imputation", "selection", "headline"), "quality") | {"versus": "peers", "authors": "peers"}
 """JSON of a table that does not bear its name."""
 
 

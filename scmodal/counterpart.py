@@ -22,6 +22,10 @@ COLUMN = "scmodal_counterpart_"
 ALONE = 0.7
 """A cell below has no counterpart, or one that is several times too rare."""
 
+MANY_ALONE = 0.1
+"""Share of a data set's cells without a counterpart above which a population is missing on the other side; up to half
+as many are found alone by mistake."""
+
 CELLS = 2_000
 """Cells of each side that the transport is solved for; those of a larger data set follow from it."""
 
@@ -30,6 +34,20 @@ _LEFT_BEHIND = 0.3  # price of mass that is left behind, likewise
 _ITERATIONS = 100
 _COMPONENTS, _NEIGHBOURS = 30, 30  # neighbourhoods that the mass is averaged over: populations are missing, not cells
 _BLOCK = 2_000
+
+
+def left_alone(values: Floats, least: float) -> NDArray[np.bool_]:
+    """Which cells are without a counterpart, where these are so many that it is no mistake; else none.
+
+    Parameters
+    ----------
+    values
+        One data set's part of :func:`counterparts`.
+    least
+        Below which a cell has no counterpart.
+    """
+    alone = values < least
+    return alone if alone.mean() > MANY_ALONE else np.zeros_like(alone)
 
 
 def counterparts(coordinates: tuple[Floats, Floats], components: tuple[Floats, Floats]) -> tuple[Floats, Floats]:

@@ -9,15 +9,21 @@ from torch.nn import functional as F
 from scmodal.precision import linear
 
 
-def discriminator_loss(logits_a: Tensor, logits_b: Tensor) -> Tensor:
+def discriminator_loss(logits_a: Tensor, logits_b: Tensor, counted: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Cross-entropy of telling the first data set (label 1) from the second; 2 ln 2 at full mixing.
 
     Parameters
     ----------
     logits_a, logits_b
         The discriminator's outputs (batch,) for the two data sets.
+    counted
+        For both 1 where a cell counts, else 0 (batch,); by default all do. A side of which none does contributes 0.
     """
-    return F.softplus(-logits_a).mean() + F.softplus(logits_b).mean()
+    losses = F.softplus(-logits_a), F.softplus(logits_b)
+    if counted is None:
+        return losses[0].mean() + losses[1].mean()
+    a, b = ((loss * weight).sum() / weight.sum().clamp_min(1.0) for loss, weight in zip(losses, counted))
+    return a + b
 
 
 def squared_distances(x: Tensor) -> Tensor:

@@ -70,6 +70,9 @@ class Preset:
 
     # Loss weights
     weight_gan: float = 1.0
+    least_counterpart: float = 0.0
+    """Cells with less of a counterpart on the other side are left out of the adversarial term where there are many of
+    them (:func:`scmodal.counterpart.left_alone`); 0 leaves none out."""
     weight_autoencoder: float = 10.0
     weight_cycle: float = 10.0
     weight_anchor: float = 1.0
@@ -123,6 +126,7 @@ PRESETS: dict[str, Preset] = {
         smoothing=0.8,
         matching_rounds=3,
         matching_share=0.6,
+        least_counterpart=0.7,
         start_scale=0.5,
         evening=0.5,
         impute_neighbours=30,

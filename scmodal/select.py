@@ -29,7 +29,7 @@ from scmodal.coherence import (
     same_matches,
 )
 from scmodal.contracts import MODALITY_TITLES, InputError
-from scmodal.counterpart import ALONE, counterparts
+from scmodal.counterpart import ALONE, MANY_ALONE, counterparts
 from scmodal.inputs import build_inputs, modality_of, own_components, without_batches
 from scmodal.io import is_on_disk
 from scmodal.links import LinkTable
@@ -58,8 +58,6 @@ FEW_HOME = 0.1
 """Share of cells that come home under which matches are hardly mutual."""
 UNLIKE_SEEDS = 0.5
 """Agreement of the matches of two seeds under which chance decides them."""
-MANY_ALONE = 0.1
-"""Share of a data set's cells without a counterpart above which compositions differ too much."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class Batch:
     """One minibatch: for each data set its rows, and for each pair the unit-length linked rows of both sides.
 
     ``batches`` tells each row's batch (one-hot), ``composition`` the share of each batch in the data set; None where
-    networks are not told of batches.
+    networks are not told of batches. ``counted`` tells of each pair which rows of both sides count in the adversarial
+    term; None where all do.
     """
 
     x: list[Tensor]
@@ -58,6 +59,7 @@ class Batch:
     pairs: list[tuple[int, int]]
     batches: list[Tensor | None]
     composition: list[Tensor | None]
+    counted: list[tuple[Tensor, Tensor] | None]
 
 
 @dataclass
@@ -88,6 +90,8 @@ class TrainingData:
     batches, composition
         Batch of each cell as a one-hot row (cells x batches) and the share of each batch; None for a data set whose
         batches are not told.
+    counted
+        For each pair 1 for the cells of both sides that count in its adversarial term, else 0; None where all do.
     """
 
     x: list[Tensor]
@@ -97,6 +101,7 @@ class TrainingData:
     n_neighbours: list[int]
     batches: list[Tensor | None]
     composition: list[Tensor | None]
+    counted: list[tuple[Tensor, Tensor] | None]
     messages: list[str] = field(default_factory=list)
 
 
@@ -115,6 +120,10 @@ def draw_batch(data: TrainingData, generator: torch.Generator) -> Batch:
         pairs=data.pairs,
         batches=[None if b is None else b.index_select(0, i) for b, i in zip(data.batches, index)],
         composition=data.composition,
+        counted=[
+            None if both is None else (both[0].index_select(0, index[i]), both[1].index_select(0, index[j]))
+            for (i, j), both in zip(data.pairs, data.counted)
+        ],
     )
 
 
@@ -140,22 +149,21 @@ def drop_inputs(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return (x * (256.0 / (256 - drop))).masked_fill_(draws < drop, 0.0)
 
 
-def pair_loss(d: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+def pair_loss(d: nn.Module, a: Tensor, b: Tensor, counted: tuple[Tensor, Tensor] | None) -> Tensor:
     """Discriminator loss of one pair, both sides in one pass through the network."""
     logits = d(torch.cat((a, b)))
-    return discriminator_loss(logits[: len(a)], logits[len(a) :])
+    return discriminator_loss(logits[: len(a)], logits[len(a) :], counted)
 
 
-def update_discriminators(
-    state: TrainingState, z: Sequence[Tensor], pairs: Sequence[tuple[int, int]], preset: Preset
-) -> None:
+def update_discriminators(state: TrainingState, batch: Batch, z: Sequence[Tensor], preset: Preset) -> None:
     """Several updates of every discriminator on the same latents, which carry no gradient."""
     fixed = [item.detach() for item in z]
     parameters = list(state.networks.discriminators.parameters())
     for _ in range(preset.discriminator_updates):
         with matrix_products(preset.precision, fixed[0].device):
             loss = sum_terms(
-                pair_loss(d, fixed[i], fixed[j]) for (i, j), d in zip(pairs, state.networks.discriminators)
+                pair_loss(d, fixed[i], fixed[j], counted)
+                for (i, j), counted, d in zip(batch.pairs, batch.counted, state.networks.discriminators)
             )
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
             parameter.grad = gradient.contiguous()  # fused updates go by the place in memory
@@ -189,7 +197,10 @@ def encoder_losses(
     pairs = batch.pairs
     with matrix_products(preset.precision, z[0].device):
         terms = {
-            "gan": -sum_terms(pair_loss(d, z[i], z[j]) for (i, j), d in zip(pairs, networks.discriminators)),
+            "gan": -sum_terms(
+                pair_loss(d, z[i], z[j], counted)
+                for (i, j), counted, d in zip(pairs, batch.counted, networks.discriminators)
+            ),
             "autoencoder": sum_terms(
                 mean_square(g(item, told), x) for g, item, told, x in zip(generators, z, batch.batches, batch.x)
             ),
@@ -246,7 +257,7 @@ def compute_step(state: TrainingState, data: TrainingData, preset: Preset, recor
     seen = [drop_inputs(x, dropout_share(preset, x.shape[1]), state.generator) for x in batch.x]
     with matrix_products(preset.precision, seen[0].device):
         z = [encoder(x, told).float() for encoder, x, told in zip(networks.encoders, seen, batch.batches)]
-    update_discriminators(state, z, batch.pairs, preset)
+    update_discriminators(state, batch, z, preset)
     anchors = [
         mutual_neighbours(a, b, k_a=min(data.n_neighbours[j], len(b)), k_b=min(data.n_neighbours[i], len(a)))
         for (i, j), (a, b) in zip(data.pairs, batch.linked)

@@ -16,6 +16,7 @@ from scmodal.anchors import unit_rows
 from scmodal.capture import make_step
 from scmodal.checkpoint import Checkpoint, Interrupted, Keeper, StopRequest, restore, stop_request
 from scmodal.contracts import DataError
+from scmodal.counterpart import left_alone
 from scmodal.inputs import EngineInput
 from scmodal.networks import Networks
 from scmodal.presets import Preset, pairs_of
@@ -84,8 +85,31 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
         composition=[
             None if item.batches is None else torch.as_tensor(item.batches.shares, device=device) for item in inputs
         ],
+        counted=[_counted(inputs[i], inputs[j], pair, preset, device, messages) for pair, (i, j) in enumerate(pairs)],
         messages=messages,
     )
+
+
+def _counted(
+    a: EngineInput, b: EngineInput, pair: int, preset: Preset, device: torch.device, messages: list[str]
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """0 for the cells of a pair's two data sets that the other has no counterpart of, else 1; None where all have.
+
+    Cells with 0 are told in `messages`.
+    """
+    if pair not in a.counterpart:
+        return None
+    alone = [left_alone(item.counterpart[pair], preset.least_counterpart) for item in (a, b)]
+    if not np.concatenate(alone).any():
+        return None
+    for item, other, some in zip((a, b), (b, a), alone):
+        if some.any():
+            messages.append(
+                f"{some.sum():,} of the {len(some):,} {item.modality} cells have no counterpart, or far too few, in "
+                f"{other.modality}: they are not made to look like its cells."
+            )
+    left, right = (torch.as_tensor(~some, dtype=torch.float32, device=device) for some in alone)
+    return left, right
 
 
 def make_state(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from anndata import read_h5ad
 
-from scmodal import counterpart
+from scmodal import counterpart, preprocess
 from scmodal.anchors import unit_rows
-from scmodal.counterpart import ALONE, counterparts
+from scmodal.counterpart import ALONE, counterparts, left_alone
+from scmodal.links import build_links
+from scmodal.model import ScModal
+from scmodal.neighbours import nearest_neighbours
+from scmodal.presets import get_preset
+from tests.conftest import REPO
 
 KINDS = 6
 
@@ -73,3 +79,26 @@ def test_a_handful_of_cells() -> None:
     for values, item in zip(counterparts((rows[0], rows[1]), (rows[0], rows[1])), rows):
         assert values.shape == (len(item),)
         assert np.isfinite(values).all()
+
+
+def test_few_cells_alone_are_taken_for_a_mistake() -> None:
+    values = np.ones(100, np.float32)
+    values[:10] = 0.1
+    assert not left_alone(values, ALONE).any()
+    values[10] = 0.1
+    assert left_alone(values, ALONE).sum() == 11
+    assert not left_alone(values, 0.0).any()
+
+
+def test_a_population_of_one_side_takes_the_place_of_no_other() -> None:
+    """Real blood: without monocytes in the proteins, hardly a protein cell may lie next to a monocyte of the RNA."""
+    rna, protein = (read_h5ad(REPO / "assets" / "testdata" / name) for name in ("rna.h5ad", "adt.h5ad"))
+    protein = protein[(protein.obs["celltype"] != "Mono").to_numpy()].copy()
+    adatas = [preprocess.rna(rna), preprocess.protein(protein)]
+    links, _ = build_links(adatas)
+    beside = {}
+    for least in (0.0, get_preset("default").least_counterpart):
+        model = ScModal(seed=0, device="cpu", steps=200, least_counterpart=least).fit(adatas, links)
+        nearest, _ = nearest_neighbours(model.embed(modality="rna"), model.embed(modality="protein"), 1)
+        beside[least] = (rna.obs["celltype"].to_numpy()[nearest[:, 0]] == "Mono").mean()
+    assert beside[0.7] < 0.75 * beside[0.0], beside

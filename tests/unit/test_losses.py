@@ -78,7 +78,7 @@ def setting():
     rng = torch.Generator().manual_seed(1)
     x = [torch.randn(BATCH, p, generator=rng) for p in WIDTHS]
     linked = [(unit_rows(x[0][:, :7]), unit_rows(x[1][:, :7]))]
-    return preset, networks, step.Batch(x, linked, [(0, 1)], [None, None], [None, None])
+    return preset, networks, step.Batch(x, linked, [(0, 1)], [None, None], [None, None], [None])
 
 
 def test_start_values_follow_the_stated_distribution():
@@ -167,13 +167,28 @@ def test_discriminator_at_full_mixing_and_at_the_clamp():
     assert d(torch.ones(3, 2)).tolist() == [50.0] * 3
 
 
+def test_cells_that_do_not_count_leave_the_adversarial_term_as_if_they_were_not_there():
+    rng = torch.Generator().manual_seed(0)
+    d = Discriminator(2, 4, 50.0)
+    z = [torch.randn(n, 2, generator=rng, requires_grad=True) for n in (8, 6)]
+    counted = torch.tensor([1.0, 0, 1, 1, 0, 1, 1, 1]), torch.tensor([1.0, 1, 0, 1, 1, 1])
+    loss = step.pair_loss(d, *z, counted)
+    kept = [item[weight > 0] for item, weight in zip(z, counted)]
+    assert float(loss) == pytest.approx(float(plain_discriminator_loss(d(kept[0]), d(kept[1]))))
+    for item, weight, gradient in zip(z, counted, torch.autograd.grad(loss, z)):
+        assert torch.equal(gradient.abs().sum(1) > 0, weight > 0), item
+    everyone = torch.ones(8), torch.ones(6)
+    assert float(step.pair_loss(d, *z, everyone)) == pytest.approx(float(step.pair_loss(d, *z, None)))
+    assert float(step.pair_loss(d, *z, (torch.zeros(8), torch.zeros(6)))) == 0.0
+
+
 def test_discriminator_updates_leave_encoders_alone(setting):
     preset, _networks, batch = setting
     state = training.make_state(WIDTHS, preset, 0, torch.device("cpu"))
     before = [p.clone() for p in state.networks.parameters()]
     z = [encoder(x) for encoder, x in zip(state.networks.encoders, batch.x)]
     first = float(losses.discriminator_loss(*(state.networks.discriminators[0](item) for item in z)))
-    step.update_discriminators(state, z, [(0, 1)], preset)
+    step.update_discriminators(state, batch, z, preset)
     last = float(losses.discriminator_loss(*(state.networks.discriminators[0](item) for item in z)))
     assert last < first
     changed = [not torch.equal(a, b) for a, b in zip(before, state.networks.parameters())]
