@@ -71,11 +71,11 @@ def some_cells(n: int) -> Change:
     return change
 
 
-def without(population: str, side: int) -> Change:
+def without(population: str, side: int, data_set: str = "hao_pbmc_cite") -> Change:
     """Take a population out of one side."""
 
     def change(sides: list[Any], rng: np.random.Generator) -> list[Any]:
-        key = DATA_SETS["hao_pbmc_cite"].label_key
+        key = DATA_SETS[data_set].label_key
         keep = (sides[side].obs[key].astype(str) != population).to_numpy()
         return [s[keep].copy() if k == side else s for k, s in enumerate(sides)]
 
@@ -134,7 +134,16 @@ DROPPED = [
     for side, name in enumerate(("RNA", "proteins"))
     for population in ("Mono", "B", "NK", "CD8 T")
 ]
-HALF = {"weight_gan": 0.5}
+LARGE = [
+    Case(
+        f"no {population} in the {('RNA', 'proteins')[side]}",
+        cells=without(population, side, "cite_pbmc10k"),
+        data_set="cite_pbmc10k",
+    )
+    for population, side in (("CD16+ NK", 0), ("classical monocyte", 1))
+]
+TENTH = Case("one monocyte in ten kept in the proteins", cells=tenth_of("Mono"))
+ALL_IN = {"least_counterpart": 0.0}
 CASES = [
     Case("as they are"),
     *(Case(f"links cut to {n}", links=fewer_links(n)) for n in (50, 30, 15, 8)),
@@ -145,11 +154,15 @@ CASES = [
     Case("1,000 cells", cells=some_cells(1000), data_set="cite_pbmc10k"),
     Case("5,000 cells", cells=some_cells(5000), data_set="cite_pbmc10k"),
     Case("RNA counts cut to 10 %", cells=shallow(0.1)),
-    Case("one monocyte in ten kept in the proteins", cells=tenth_of("Mono")),
+    TENTH,
     *DROPPED,
+    *LARGE,
     Case("proteins as a mass cytometer's panel", cells=cytometer, data_set="cite_pbmc10k", panel=True),
-    # less pull towards each other: what it costs where all is on both sides, and brings where it is not
-    *(replace(case, title=f"{case.title}, `weight_gan=0.5`", changes=HALF) for case in (Case("as they are"), *DROPPED)),
+    # where cells are left out of the adversarial term, what it would be with all of them in
+    *(
+        replace(case, title=f"{case.title}, all cells in the adversarial term", changes=ALL_IN)
+        for case in (TENTH, next(case for case in DROPPED if case.title == "no Mono in the proteins"), *LARGE)
+    ),
 ]
 
 
