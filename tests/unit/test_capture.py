@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,9 @@ def start(device="cpu", **settings):
     # the rounding in which both ways differ grows from step to step, the faster the more the adversary weighs
     preset = get_preset("default", steps=N_STEPS, batch_size=40, weight_gan=0.3, **settings)
     inputs = two_data_sets()
+    # a part of both sides is left out of the adversarial term
+    for item in inputs:
+        item.counterpart[0] = np.where(np.arange(len(item.x)) % 4 == 0, 0.1, 1.0).astype(np.float32)
     device = torch.device(device)
     data = training.make_data(inputs, preset, device)
     return training.make_state([item.x.shape[1] for item in inputs], preset, 0, device), data, preset
@@ -47,6 +51,8 @@ class LateRecorder:
 
 def test_recorded_steps_are_the_plain_ones():
     state, data, preset = start()
+    assert [int(side.sum()) for side in data.counted[0]] == [int(0.75 * len(x)) for x in data.x]
+    assert len(data.messages) == 2
     expected = run(make_step(state, data, preset))
     again, data, preset = start()
     for optimiser in (again.optimiser, again.discriminator_optimiser):

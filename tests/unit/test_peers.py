@@ -14,6 +14,9 @@ import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmodal.inputs import build_inputs
+from scmodal.links import LinkTable
+from scmodal.presets import get_preset
 from tests.conftest import REPO
 
 
@@ -93,6 +96,44 @@ def test_order_is_undone_before_the_metrics(peers, prepared, tmp_path):
     assert row["used"] == {"links": 3, "threads": 1}
     assert row["seconds"] > 0
     assert 0.01 < row["peak_gb"] < 2
+
+
+def test_imputed_values_are_those_of_the_same_cell(peers, prepared, tmp_path):
+    """A runner that gives back what it was given of the other side as imputed must get a correlation of 1."""
+    links = LinkTable(pd.DataFrame(prepared.links, columns=["feature_a", "feature_b"]).assign(
+        modality_a="rna", modality_b="protein", weight=1.0
+    ))  # fmt: skip
+    prepared.adatas[0].var["highly_variable_rank"] = np.arange(3.0)
+    prepared.inputs = build_inputs(prepared.adatas, links, get_preset("paper"))
+    text = (
+        RUNNER
+        + """
+asked = task.asked()
+with np.load(task.folder / "inputs.npz") as stored:
+    x = [stored["first"], stored["second"]]
+# cells know each other by the feature that says which cell it is
+where = [np.argsort(item[:, 0]) for item in (first, second)]
+imputed = [np.empty_like(x[1]), np.empty_like(x[0])]
+imputed[0][where[0]], imputed[1][where[1]] = x[1][where[1]], x[0][where[0]]
+np.savez(task.folder / "imputed.npz", first=imputed[0], second=asked["sign"] * imputed[1])
+"""
+    )
+    given = (prepared, sys.executable, runner(tmp_path, text), 1, 1, 120)
+    row = peers.measure(*given, asked={"sign": -1.0}, with_inputs=True)
+    assert row["imputation_r_rna_to_other"] == pytest.approx(1.0)
+    assert row["imputation_r_other_to_rna"] == pytest.approx(-1.0)
+
+
+def test_the_authors_program_is_asked_for_by_its_checkout(peers, monkeypatch, tmp_path):
+    options = ["peers.py", "--data", str(tmp_path), "--only", "hao_pbmc_cite:authors"]
+    monkeypatch.setattr(sys, "argv", options)
+    with pytest.raises(SystemExit, match="--authors"):
+        peers.arguments()
+    monkeypatch.setattr(sys, "argv", [*options, "--authors", str(tmp_path)])
+    with pytest.raises(SystemExit, match="no checkout"):
+        peers.arguments()
+    monkeypatch.setattr(sys, "argv", options[:3])
+    assert "hao_pbmc_cite:authors" not in peers.arguments().wanted
 
 
 @pytest.mark.parametrize(
