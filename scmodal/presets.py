@@ -195,6 +195,7 @@ _LOWER_BOUNDS: dict[str, float] = {
 }
 
 _BELOW_ONE = {"smoothing", "evening", "beta1", "beta2"}
+_AT_MOST_ONE = {"matching_share", "least_counterpart"}
 _MOST_DROPOUT = 0.95  # of the encoders' input: the rest is scaled up by what is left
 
 
@@ -254,7 +255,7 @@ def get_preset(name: str | Preset, **changes: Any) -> Preset:
             problems.append(f"setting {key}={raw!r}: must be below 1")
         elif key == "input_dropout" and value > _MOST_DROPOUT:
             problems.append(f"setting {key}={raw!r}: must be at most {_MOST_DROPOUT:g}")
-        elif key == "matching_share" and value > 1:
+        elif key in _AT_MOST_ONE and value > 1:
             problems.append(f"setting {key}={raw!r}: must be at most 1")
         values[key] = value
     if problems:

@@ -8,6 +8,7 @@ from anndata import read_h5ad
 
 from scmodal import counterpart, preprocess
 from scmodal.anchors import unit_rows
+from scmodal.contracts import InputError
 from scmodal.counterpart import ALONE, counterparts, left_alone
 from scmodal.links import build_links
 from scmodal.model import ScModal
@@ -88,6 +89,8 @@ def test_few_cells_alone_are_taken_for_a_mistake() -> None:
     values[10] = 0.1
     assert left_alone(values, ALONE).sum() == 11
     assert not left_alone(values, 0.0).any()
+    with pytest.raises(InputError, match="least_counterpart"):
+        get_preset("default", least_counterpart=1.5)
 
 
 def test_a_population_of_one_side_takes_the_place_of_no_other() -> None:
