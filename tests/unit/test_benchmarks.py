@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 
 import h5py
 import numpy as np
@@ -19,7 +20,11 @@ def _module(name):
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(REPO / "benchmarks"))  # they import each other, as commands of that folder
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(REPO / "benchmarks"))
     return module
 
 
@@ -40,9 +45,10 @@ def test_default_is_better_than_paper_where_both_were_measured():
     assert compared
     for data_set in compared:
         paper, default = (settings[f"{data_set}:{preset}"]["summary"] for preset in ("paper", "default"))
-        assert default["foscttm"]["mean"] < paper["foscttm"]["mean"]
-        for key in ("accuracy_rna_to_other", "accuracy_other_to_rna", "imputation_r_rna_to_other"):
-            assert default[key]["mean"] > paper[key]["mean"]
+        better = {key: default[key]["mean"] - paper[key]["mean"] for key in tables.QUALITY if key in default}
+        assert {"accuracy_rna_to_other", "accuracy_other_to_rna"} <= set(better)
+        better["foscttm"] = -better.get("foscttm", -1.0)  # not known without pairs
+        assert min(better.values()) > 0, data_set
 
 
 def test_rankings_of_pairs_are_held_against_the_true_one():
