@@ -328,7 +328,7 @@ def scores(prepared: Prepared, latents: list[np.ndarray], seed: int) -> dict[str
         }
         mdata = MuData(modalities)
     mdata.uns["scmodal"] = {"modalities": names}
-    paired = bool(prepared.adatas[0].obs_names.isin(prepared.adatas[1].obs_names).any())
+    paired = quality.paired(prepared.adatas)
     result = evaluate(mdata, paired=paired, seed=seed)
     there, back = f"{names[0]}_to_{names[1]}", f"{names[1]}_to_{names[0]}"
     transfer, pair = result["label_transfer"], "|".join(names)

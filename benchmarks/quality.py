@@ -153,6 +153,11 @@ def prepared(name: str, data: Path) -> list[Any]:
         ]
 
 
+def paired(adatas: list[Any]) -> bool:
+    """Whether some cells are in both data sets."""
+    return bool(adatas[0].obs_names.isin(adatas[1].obs_names).any())
+
+
 def measure(setting: Setting, seed: int, data: Path, threads: int) -> dict[str, Any]:
     """Train once and evaluate; every number of one seed."""
     return judged(prepared(setting.data_set, data), None, setting.preset, seed, threads, setting.changes)[0]
@@ -183,8 +188,7 @@ def judged(
     model = ScModal(preset, seed=seed, device="cpu", threads=threads, **(changes or {})).fit(adatas, links)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    paired = bool(adatas[0].obs_names.isin(adatas[1].obs_names).any())
-    result = evaluate(integrated_data(model, adatas), paired=paired, model=model, seed=seed)
+    result = evaluate(integrated_data(model, adatas), paired=paired(adatas), model=model, seed=seed)
     # what can be said without labels and pairs, to see whether it ranks as the truth does
     evidence = gather(adatas, links, model.preset.topology, n_null)
     choice = choose(evidence, [seed], [[model.embed(modality=name) for name in model.modalities]])
@@ -206,7 +210,7 @@ def judged(
         "mixing": scores.mixing,
         "score": scores.score,
     }
-    if not paired:
+    if not paired(adatas):
         return row, choice
     row |= {
         "foscttm": result["foscttm"][f"rna|{other}"],

@@ -23,8 +23,8 @@ ALONE = 0.7
 """A cell below has no counterpart, or one that is several times too rare."""
 
 MANY_ALONE = 0.1
-"""Share of a data set's cells without a counterpart above which a population is missing on the other side; up to half
-as many are found alone by mistake."""
+"""Share of a data set's cells without a counterpart above which a population is missing on the other side; about half
+as many may be found alone by mistake."""
 
 CELLS = 2_000
 """Cells of each side that the transport is solved for; those of a larger data set follow from it."""
