@@ -471,6 +471,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=6 * 3600, help="seconds after which a run is stopped")
     parser.add_argument("--environments", type=Path, default=default_environments(), help="folder of the environments")
     parser.add_argument("--newer-python", help="Python 3.12 or later, for DIAGVI; by default one that is on the PATH")
+    parser.add_argument(
+        "--minutes", type=float, help="after which each of GLUE's two trainings is ended, as by Ctrl-C; noted in the JSON"
+    )
     parser.add_argument("--authors", type=Path, help="checkout of the authors' program, without which it is not run")
     options = driving.parsed(parser)
     known = [f"{data_set}:{name}" for name, method in METHODS.items() for data_set in method.data_sets]
@@ -495,6 +498,15 @@ def asked_of_authors(checkout: Path) -> dict[str, Any]:
     return {"checkout": str(checkout.resolve()), "commit": commit or "unknown", "steps": AUTHORS_STEPS}
 
 
+def asked_of(name: str, options: argparse.Namespace) -> dict[str, Any] | None:
+    """What the runner of a method is told beside its data."""
+    if name == "authors":
+        return asked_of_authors(options.authors)
+    if name == "glue" and options.minutes is not None:
+        return {"minutes": options.minutes}
+    return None
+
+
 def main() -> None:
     """Run what is asked for and write the JSON after every seed."""
     from scmodal.io import write_json
@@ -517,7 +529,6 @@ def main() -> None:
                 if prepared is None:
                     prepared = prepare(data_set, options.data)
                 runner = HERE / "peers" / f"run_{name}.py"
-                asked = asked_of_authors(options.authors) if name == "authors" else None
                 return measure(
                     prepared,
                     interpreter,
@@ -525,7 +536,7 @@ def main() -> None:
                     seed,
                     options.threads,
                     options.limit,
-                    asked,
+                    asked_of(name, options),
                     METHODS[name].takes_inputs,
                 )
 

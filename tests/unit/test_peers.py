@@ -136,6 +136,16 @@ def test_the_authors_program_is_asked_for_by_its_checkout(peers, monkeypatch, tm
     assert "hao_pbmc_cite:authors" not in peers.arguments().wanted
 
 
+def test_minutes_are_told_to_glue_alone(peers, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--data", str(tmp_path), "--minutes", "25"])
+    options = peers.arguments()
+    assert peers.asked_of("glue", options) == {"minutes": 25.0}
+    assert peers.asked_of("diagvi", options) is None
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--data", str(tmp_path)])
+    # not asked for, its own number of epochs
+    assert peers.asked_of("glue", peers.arguments()) is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
