@@ -472,7 +472,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--environments", type=Path, default=default_environments(), help="folder of the environments")
     parser.add_argument("--newer-python", help="Python 3.12 or later, for DIAGVI; by default one that is on the PATH")
     parser.add_argument(
-        "--minutes", type=float, help="after which each of GLUE's two trainings is ended, as by Ctrl-C; noted in the JSON"
+        "--minutes", type=float, help="after which each of GLUE's two trainings is ended, as by Ctrl-C"
     )
     parser.add_argument("--authors", type=Path, help="checkout of the authors' program, without which it is not run")
     options = driving.parsed(parser)
