@@ -471,9 +471,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=6 * 3600, help="seconds after which a run is stopped")
     parser.add_argument("--environments", type=Path, default=default_environments(), help="folder of the environments")
     parser.add_argument("--newer-python", help="Python 3.12 or later, for DIAGVI; by default one that is on the PATH")
-    parser.add_argument(
-        "--minutes", type=float, help="after which each of GLUE's two trainings is ended, as by Ctrl-C"
-    )
+    parser.add_argument("--minutes", type=float, help="after which each of GLUE's two trainings is ended, as by Ctrl-C")
     parser.add_argument("--authors", type=Path, help="checkout of the authors' program, without which it is not run")
     options = driving.parsed(parser)
     known = [f"{data_set}:{name}" for name, method in METHODS.items() for data_set in method.data_sets]
