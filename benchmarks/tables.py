@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Put the benchmarks' committed numbers into README.md and the documents, and draw the figure of the engine.
+"""Put the benchmarks' committed numbers into README.md and the documents, and draw their figures.
 
     python benchmarks/tables.py
 
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
 from quality import PUBLISHED_PAIRS
 
@@ -210,37 +211,6 @@ def engine(results: dict[str, Any]) -> str:
         ]
         lines.append(f"| {title} | {row['median']:.3f} | {' | '.join(faster)} | {row['peak_gb']:.1f} |")
     return "\n".join(lines)
-
-
-def engine_figure(results: dict[str, Any], path: Path) -> None:
-    """Seconds a step against cells, columns and batch size."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    titles = {
-        "cells": "cells of each data set",
-        "columns": "columns of the wider data set",
-        "batch": "cells in a batch",
-    }
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), constrained_layout=True)
-    for ax, (name, title) in zip(axes, titles.items()):
-        for preset, colour in (("paper", "#8a5a00"), ("default", "#0072b2")):
-            rows = results["sweeps"][name][preset]
-            x, y = [row[name] for row in rows], [1000 * row["median"] for row in rows]
-            low = [1000 * (row["median"] - row["min"]) for row in rows]
-            high = [1000 * (row["max"] - row["median"]) for row in rows]
-            ax.errorbar(x, y, yerr=[low, high], marker="o", color=colour, label=preset, capsize=2, linewidth=1.5)
-        if name != "columns":
-            ax.set_xscale("log", base=10 if name == "cells" else 2)
-        ax.set_ylim(bottom=0)
-        ax.set_xlabel(title)
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(f"ms a step, {results['machine']['threads']} threads")
-    axes[0].legend(frameon=False, title="preset")
-    figure.savefig(path, dpi=160, metadata={"Software": None})
-    plt.close(figure)
 
 
 def topology(results: dict[str, Any]) -> str:
@@ -490,10 +460,16 @@ SOURCES = dict.fromkeys(("imputation", "selection", "headline"), "quality") | {"
 """JSON of a table that does not bear its name."""
 
 
+def loaded(name: str) -> dict[str, Any]:
+    """Committed numbers of a benchmark."""
+    results: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text())
+    return results
+
+
 def filled(text: str) -> str:
     """`text` with every table made anew from its JSON."""
     for name, make in TABLES.items():
-        table = make(json.loads((HERE / f"{SOURCES.get(name, name)}.json").read_text()))
+        table = make(loaded(SOURCES.get(name, name)))
         block = f"<!-- begin {name} -->\n{table}\n<!-- end {name} -->"
         text = re.sub(
             f"<!-- begin {name} -->.*?<!-- end {name} -->", lambda _, block=block: block, text, flags=re.DOTALL
@@ -505,9 +481,8 @@ def main() -> None:
     """Rewrite the documents."""
     for path in DOCUMENTS:
         path.write_text(filled(path.read_text()))
-    results = json.loads((HERE / "engine.json").read_text())
-    if "sweeps" in results:
-        engine_figure(results, HERE.parent / "docs" / "images" / "engine.png")
+    for name, draw in figures.FIGURES.items():
+        draw(loaded, HERE.parent / "docs" / "images" / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata.io import read_elem
+from matplotlib import pyplot as plt
 
 from tests.conftest import REPO
 
@@ -36,6 +37,36 @@ def test_tables_are_those_of_the_committed_numbers(path):
     text = path.read_text()
     assert "<!-- begin " in text
     assert tables.filled(text) == text, "run python benchmarks/tables.py"
+
+
+@pytest.mark.parametrize("name", tables.figures.FIGURES)
+def test_figures_are_drawn_from_the_committed_numbers(name, tmp_path):
+    asked = []
+
+    def load(benchmark):
+        asked.append(benchmark)
+        return tables.loaded(benchmark)
+
+    tables.figures.FIGURES[name](load, tmp_path / "figure.png")
+    assert asked
+    pixels = plt.imread(tmp_path / "figure.png")
+    assert pixels.min() < 0.5 < pixels.max()
+    assert f"images/{name}.png" in (REPO / "docs" / "benchmarks.md").read_text()
+    assert (REPO / "docs" / "images" / f"{name}.png").is_file()
+
+
+def test_the_figure_of_quality_has_every_method_that_was_measured(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(tables.figures, "_dot", lambda ax, number, *_: shown.append(number))
+    tables.figures.quality(tables.loaded, tmp_path / "figure.png")
+    numbers = [number for number in shown if number is not None]
+    settings = {
+        **{k: v for k, v in tables.loaded("quality")["settings"].items() if k.split(":")[1] in {"default", "paper"}},
+        **{k: v for k, v in tables.loaded("peers")["settings"].items() if not k.endswith(":authors")},
+    }
+    keys = ("accuracy_rna_to_other", "accuracy_other_to_rna", "foscttm")
+    measured = [entry["summary"][key] for entry in settings.values() for key in keys if key in entry.get("summary", {})]
+    assert sorted(map(str, numbers)) == sorted(map(str, measured))
 
 
 def test_default_is_better_than_paper_where_both_were_measured():
