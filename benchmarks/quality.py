@@ -16,7 +16,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,9 @@ SETTINGS = [
             ("random-start", {"start_scale": 0.0}),
             ("links-only", {"matching_rounds": 0}),
             ("no-dropout", {"input_dropout": 0.0}),
+            ("no-anchors", {"weight_anchor": 0.0}),
+            ("no-adversary", {"weight_gan": 0.0}),
+            ("100-steps", {"steps": 100}),
         )
     ),
 ]
@@ -205,10 +208,7 @@ def judged(
         "accuracy_other_to_rna": result["label_transfer"][back]["accuracy"],
         "macro_f1_rna_to_other": result["label_transfer"][there]["macro_f1"],
         "macro_f1_other_to_rna": result["label_transfer"][back]["macro_f1"],
-        "coherence": scores.coherence,
-        "cycle": scores.cycle,
-        "mixing": scores.mixing,
-        "score": scores.score,
+        **asdict(scores),
     }
     if not paired(adatas):
         return row, choice

@@ -8,7 +8,7 @@ home, do the data sets mix (:func:`latent_scores`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ _GROUPS = 300  # of links, likewise: more cost time and say no more
 _MIXING_NEIGHBOURS = 50
 _HOME = 0.01  # a cell has come home if it returns to this share of its own data set that is nearest to it ...
 _LEAST_HOME = 10  # ... or to this many cells
+_RIDGE = 0.03  # of the regression on components, relative to their mean variance
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,7 @@ def agreement(matches: tuple[Indices, Indices], features: tuple[Floats, Floats])
     values = []
     for nearest, own, other in ((matches[0], *features), (matches[1], *features[::-1])):
         expected = other[nearest].mean(1)
-        a, b = own - own.mean(0), expected - expected.mean(0)
-        length = np.sqrt((a**2).sum(0) * (b**2).sum(0))
-        values.append(np.divide((a * b).sum(0), length, out=np.zeros_like(length), where=length > 1e-9).mean())
+        values.append(_weighted_r(own, expected, np.ones(own.shape[1], own.dtype)))
     return float(np.mean(values))
 
 
@@ -167,21 +166,94 @@ class LatentScores:
     cycle
         Share of cells that come home: the nearest cell of the other side has, among the own side, a nearest cell
         that is among the cell's own 1 % nearest (10 at least).
+    round_trip
+        :func:`round_trip` of the cells' own components; 1 at best.
+    predictability
+        :func:`predictability` of the matched cells' components; 1 at best.
     mixing
         :func:`scmodal.metrics.neighbour_mixing`; 1 is fully mixed.
     """
 
     coherence: float
     cycle: float
+    round_trip: float
+    predictability: float
     mixing: float
 
     @property
     def score(self) -> float:
         """What seeds and settings are compared by: 1 at best."""
-        return (self.coherence + self.cycle) / 2
+        return (self.coherence + self.round_trip + self.predictability) / 3
+
+    def named(self) -> dict[str, float]:
+        """The score and what it is made of, by name."""
+        return {"score": self.score, **asdict(self)}
 
 
-def latent_scores(z_a: Floats, z_b: Floats, linked: tuple[Floats, Floats]) -> LatentScores:
+def round_trip(matches: tuple[Indices, Indices], own: tuple[Floats, Floats]) -> float:
+    """How much of a cell is left when it is matched there and back.
+
+    Parameters
+    ----------
+    matches
+        As of :func:`agreement`.
+    own
+        Components of each side's own features (cells_a x k, cells_b x l).
+
+    Returns
+    -------
+    Pearson's r, over cells, between a cell's components and their mean over the matches of its matches; averaged over
+    components, weighted by their variance, and over both directions.
+    """
+    values = []
+    for there, back, components in ((*matches, own[0]), (*matches[::-1], own[1])):
+        returned = components[back].mean(1)[there].mean(1)
+        values.append(_weighted_r(components, returned, components.var(0)))
+    return float(np.mean(values))
+
+
+def predictability(matches: tuple[Indices, Indices], own: tuple[Floats, Floats]) -> float:
+    """How well a cell's own components tell those of the cell that it is matched with.
+
+    A match that scatters like cells over places that differ cannot be told from the cell, whatever the links say.
+
+    Parameters
+    ----------
+    matches
+        As of :func:`agreement`; the nearest alone is asked for.
+    own
+        Components of each side's own features (cells_a x k, cells_b x l).
+
+    Returns
+    -------
+    Share of the variance of the nearest match's components that a ridge regression on the cell's own explains in
+    cells that it was not fitted to (every other cell, and the other way round), both directions averaged. It can be
+    negative; 0 where the matches do not vary.
+    """
+    values = []
+    for nearest, x, other in ((matches[0][:, 0], *own), (matches[1][:, 0], *own[::-1])):
+        x, y = x - x.mean(0), other[nearest] - other[nearest].mean(0)
+        even = np.arange(len(x)) % 2 == 0
+        for fit in (even, ~even):
+            gram = (x[fit].T @ x[fit]).astype(np.float64)
+            gram[np.diag_indices(len(gram))] += _RIDGE * np.trace(gram) / len(gram) + np.finfo(np.float32).tiny
+            rest = y[~fit] - x[~fit] @ np.linalg.solve(gram, x[fit].T @ y[fit])
+            spread = (y[~fit] ** 2).sum()
+            # all matched with the same cell, but for rounding: nothing is told
+            same = spread <= 1e-6 * other.var(0).sum() * len(rest)
+            values.append(0.0 if same else 1.0 - (rest**2).sum() / spread)
+    return float(np.mean(values))
+
+
+def _weighted_r(x: Floats, y: Floats, weights: Floats) -> float:
+    """Pearson's r of each column, averaged with weights; a column that does not vary counts as 0."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    length = np.sqrt((x**2).sum(0) * (y**2).sum(0))
+    r = np.divide((x * y).sum(0), length, out=np.zeros_like(length), where=length > 1e-9)
+    return float(np.average(r, weights=weights + 1e-12))
+
+
+def latent_scores(z_a: Floats, z_b: Floats, linked: tuple[Floats, Floats], own: tuple[Floats, Floats]) -> LatentScores:
     """Judge a latent space.
 
     Parameters
@@ -190,12 +262,16 @@ def latent_scores(z_a: Floats, z_b: Floats, linked: tuple[Floats, Floats]) -> La
         Latents of both sides (cells_a x d, cells_b x d).
     linked
         Smoothed linked features of the same cells (cells_a x m, cells_b x m).
+    own
+        Components of each side's own features (cells_a x k, cells_b x l).
     """
     matches = cross_matches(z_a, z_b)
     home = [_came_home(z_a, matches), _came_home(z_b, matches[::-1])]
     return LatentScores(
         coherence=agreement(matches, linked),
         cycle=float(np.mean(home)),
+        round_trip=round_trip(matches, own),
+        predictability=predictability(matches, own),
         mixing=neighbour_mixing(z_a, z_b, _MIXING_NEIGHBOURS),
     )
 
@@ -223,9 +299,5 @@ def same_matches(first: tuple[Indices, Indices], second: tuple[Indices, Indices]
     """
     values = []
     for a, b, other in ((first[0], second[0], own[1]), (first[1], second[1], own[0])):
-        x, y = (other[nearest].mean(1) for nearest in (a, b))
-        x, y = x - x.mean(0), y - y.mean(0)
-        length = np.sqrt((x**2).sum(0) * (y**2).sum(0))
-        r = np.divide((x * y).sum(0), length, out=np.zeros_like(length), where=length > 1e-9)
-        values.append(np.average(r, weights=other.var(0) + 1e-12))
+        values.append(_weighted_r(*(other[nearest].mean(1) for nearest in (a, b)), other.var(0)))
     return float(np.mean(values))

@@ -207,7 +207,11 @@ def judge_latents(evidence: Evidence, latents: Sequence[Floats]) -> list[LatentS
         Of every data set in chain order (all cells x d).
     """
     some = [z[side.rows] for z, side in zip(latents, evidence.sides)]
-    return [latent_scores(some[i], some[j], linked) for (i, j), linked in zip(evidence.pairs, evidence.linked)]
+    own = [side.components for side in evidence.sides]
+    return [
+        latent_scores(some[i], some[j], linked, (own[i], own[j]))
+        for (i, j), linked in zip(evidence.pairs, evidence.linked)
+    ]
 
 
 def choose(evidence: Evidence, seeds: Sequence[int], latents: Sequence[Sequence[Floats]]) -> Choice:
@@ -401,10 +405,7 @@ def as_json(choice: Choice) -> dict[str, Any]:
                 "seed": seed,
                 "score": float(np.mean([pair.score for pair in scores.values()])),
                 "likeness": choice.likeness[n] if choice.likeness else None,
-                "pairs": {
-                    name: {"score": s.score, "coherence": s.coherence, "cycle": s.cycle, "mixing": s.mixing}
-                    for name, s in scores.items()
-                },
+                "pairs": {name: s.named() for name, s in scores.items()},
             }
             for n, (seed, scores) in enumerate(zip(choice.seeds, choice.scores))
         ],
@@ -412,18 +413,10 @@ def as_json(choice: Choice) -> dict[str, Any]:
 
 
 def as_table(choice: Choice) -> pd.DataFrame:
-    """A row a run and pair of data sets: `seed`, `pair`, `score`, `coherence`, `cycle`, `mixing`, `chosen`."""
+    """A row a run and pair of data sets: `seed`, `pair`, the score and what it is made of, `chosen`."""
     return pd.DataFrame(
         [
-            {
-                "seed": seed,
-                "pair": name,
-                "score": s.score,
-                "coherence": s.coherence,
-                "cycle": s.cycle,
-                "mixing": s.mixing,
-                "chosen": n == choice.best,
-            }
+            {"seed": seed, "pair": name, **s.named(), "chosen": n == choice.best}
             for n, (seed, scores) in enumerate(zip(choice.seeds, choice.scores))
             for name, s in scores.items()
         ]

@@ -74,16 +74,27 @@ def _titled(reason: str) -> str:
     return " and ".join(MODALITY_TITLES.get(name, name) for name in pair.split(" and ")) + ": " + rest
 
 
+_SCORES = {
+    "score": "score",
+    "coherence": "links agree",
+    "round_trip": "there and back",
+    "predictability": "predictable",
+    "cycle": "cells come home",
+    "mixing": "mixing",
+}
+"""Scores of a run and pair, and the heads of their columns."""
+
+
 def _scores(runs: list[dict[str, Any]]) -> Markup:
     rows = [
         [
             run["seed"],
             " – ".join(MODALITY_TITLES.get(name, name) for name in pair.split("|")),
-            *(f"{s[key]:.3f}" for key in ("score", "coherence", "cycle", "mixing")),
+            *(f"{s[key]:.3f}" for key in _SCORES),
             "–" if run["likeness"] is None else f"{run['likeness']:.3f}",
         ]
         for run in runs
         for pair, s in run["pairs"].items()
     ]
-    header = ["seed", "pair", "score", "links agree", "cells come home", "mixing", "like the other seeds"]
+    header = ["seed", "pair", *_SCORES.values(), "like the other seeds"]
     return table(header, rows, numeric=range(2, len(header)))

@@ -657,7 +657,8 @@ def test_three_modalities_of_which_every_two_were_matched(tmp_path: Path) -> Non
 
 def selection(seeds: int, chosen: int, verdict: str = "trusted") -> dict[str, Any]:
     """What `scmodal select` says."""
-    scores = {"score": 0.5123, "coherence": 0.4, "cycle": 0.6246, "mixing": 0.9}
+    parts = {"coherence": 0.4, "cycle": 0.6246, "round_trip": 0.7, "predictability": 0.5, "mixing": 0.9}
+    scores = {"score": 0.5123, **parts}
     runs = [{"seed": s, "score": 0.5, "likeness": 0.8, "pairs": {"rna|protein": scores}} for s in range(seeds)]
     reasons = ["rna and protein: the data sets mix <in> the latent space", "seeds match cells alike"]
     return {"verdict": verdict, "reasons": reasons, "chosen_seed": chosen, "runs": runs}

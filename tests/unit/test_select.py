@@ -16,6 +16,8 @@ from scmodal.coherence import (
     groups_of,
     held_out,
     latent_scores,
+    predictability,
+    round_trip,
     same_matches,
 )
 from scmodal.contracts import InputError
@@ -111,14 +113,45 @@ def test_links_that_share_a_feature_belong_together():
     assert len({groups[0], groups[2], groups[3]}) == 3
 
 
+def test_round_trip():
+    rng = np.random.default_rng(0)
+    own = (rng.standard_normal((200, 3)).astype(np.float32), rng.standard_normal((200, 2)).astype(np.float32))
+    same, all_to_one = np.arange(200)[:, None], np.zeros((200, 1), int)
+    assert round_trip((same, same), own) == pytest.approx(1.0)
+    # out by one permutation, back by another
+    assert abs(round_trip((rng.permutation(same), rng.permutation(same)), own)) < 0.15
+    assert round_trip((all_to_one, all_to_one), own) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_round_trip_weighs_components_by_their_variance():
+    a = np.array([[0.0, 0.0], [10.0, 1.0], [20.0, 0.0], [30.0, 1.0]], np.float32)
+    # comes back as the neighbour that shares the second component: the first is lost in part
+    there, back = np.array([[2], [3], [0], [1]]), np.arange(4)[:, None]
+    b = np.zeros((4, 1), np.float32)  # does not vary and counts as 0
+    r = [np.corrcoef(a[:, k], a[there[:, 0], k])[0, 1] for k in (0, 1)]
+    expected = np.average(r, weights=a.var(0)) / 2
+    assert round_trip((there, back), (a, b)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_predictability():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2000, 4)).astype(np.float32)
+    noise = rng.standard_normal(x.shape).astype(np.float32)
+    same, other = np.arange(2000)[:, None], rng.permutation(2000)[:, None]
+    # half of the variance is noise
+    assert predictability((same, same), (x, x + noise)) == pytest.approx(0.5, abs=0.03)
+    assert predictability((same, same), (x, 3 * x @ np.diag([1, -1, 1, 1]).astype(np.float32))) > 0.99
+    assert abs(predictability((other, other), (x, x + noise))) < 0.02
+    assert predictability((0 * same, 0 * same), (x, x + noise)) == 0.0
+
+
 def test_a_true_latent_scores_better_than_a_random_and_one_apart():
     z, features = truth()
     noise = np.random.default_rng(1).standard_normal(z.shape).astype(np.float32)
-    good = latent_scores(z, z + 0.1 * noise, (features, features))
-    wrong = latent_scores(z, noise, (features, features))
-    apart = latent_scores(z, z + 20, (features, features))
+    both = (features, features)
+    good, wrong, apart = (latent_scores(z, other, both, both) for other in (z + 0.1 * noise, noise, z + 20))
     assert good.coherence > 0.8
-    assert good.cycle > 0.8
+    assert min(good.cycle, good.round_trip, good.predictability) > 0.8
     assert good.mixing == pytest.approx(1.0, abs=0.1)
     assert good.score > max(wrong.score, apart.score)
     assert abs(wrong.coherence) < 0.15
