@@ -299,5 +299,5 @@ def same_matches(first: tuple[Indices, Indices], second: tuple[Indices, Indices]
     """
     values = []
     for a, b, other in ((first[0], second[0], own[1]), (first[1], second[1], own[0])):
-        values.append(_weighted_r(*(other[nearest].mean(1) for nearest in (a, b)), other.var(0)))
+        values.append(_weighted_r(other[a].mean(1), other[b].mean(1), other.var(0)))
     return float(np.mean(values))
