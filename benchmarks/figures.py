@@ -11,6 +11,8 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from scmodal.contracts import MODALITY_TITLES
+
 BLUE, BROWN, GREY = "#0072b2", "#8a5a00", "#777777"
 WAYS = {"rna_to_other": ("from RNA", "o"), "other_to_rna": ("to RNA", "s")}
 """Directions of label transfer: how they are called, and their marker."""
@@ -167,7 +169,7 @@ def reliability(load: Load, path: Path) -> None:
         runs = [run for name, run in full.items() if name.split(":")[0] == data_set]
         ax.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle=":")
         for way in (way for way in runs[0] if way != "steps"):
-            source, target = ({"rna": "RNA", "atac": "ATAC"}.get(name, name) for name in way.split("_to_"))
+            source, target = (MODALITY_TITLES.get(name, name) for name in way.split("_to_"))
             bins: dict[float, list[dict[str, float]]] = {}
             for run in runs:
                 for found in run[way]["reliability"]:

@@ -3,7 +3,7 @@
 Two questions. Do the links say anything at all: cells are matched by some of the links, and the others are asked
 whether they agree between matched cells, more than links do that pair features at random (:func:`held_out`). And is a
 trained latent space any good: do matched cells agree on the links, does a cell that is matched there and back come
-home, do the data sets mix (:func:`latent_scores`).
+home with what it set out with, can its match be told from it, do the data sets mix (:func:`latent_scores`).
 """
 
 from __future__ import annotations
