@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,24 @@ def _dot(ax: Any, number: dict[str, float] | None, y: float, colour: str, marker
     ax.plot(number["mean"], y, marker, color=colour, markerfacecolor=face, markersize=5, zorder=2)
 
 
+def _curve(ax: Any, numbers: list[dict[str, float]], colour: str, marker: str, face: str, label: str) -> None:
+    """Means over the seeds as a line, ranges as bars."""
+    mean = [number["mean"] for number in numbers]
+    below = [number["mean"] - number["min"] for number in numbers]
+    above = [number["max"] - number["mean"] for number in numbers]
+    ax.errorbar(
+        range(len(mean)),
+        mean,
+        yerr=[below, above],
+        marker=marker,
+        color=colour,
+        markerfacecolor=face,
+        label=label,
+        capsize=2,
+        linewidth=1.5,
+    )
+
+
 STRESSES = {
     "links kept": {
         "8": "links cut to 8",
@@ -139,14 +158,13 @@ def stress(load: Load, path: Path) -> None:
     for ax, (title, places) in zip(axes, STRESSES.items()):
         rows = [cases[case] for case in places.values()]
         for way, (name, marker) in WAYS.items():
-            values = [row["summary"][f"accuracy_{way}"]["mean"] for row in rows]
             face = BLUE if way == "rna_to_other" else "white"
-            ax.plot(values, marker=marker, color=BLUE, markerfacecolor=face, label=f"accuracy {name}")
-        values = [row["summary"]["foscttm"]["mean"] for row in rows]
-        ax.plot(values, marker="D", color=BROWN, label="FOSCTTM (chance: 0.5)")
+            _curve(ax, [row["summary"][f"accuracy_{way}"] for row in rows], BLUE, marker, face, f"accuracy {name}")
+        _curve(ax, [row["summary"]["foscttm"] for row in rows], BROWN, "D", BROWN, "FOSCTTM (chance: 0.5)")
         for x, row in enumerate(rows):
-            (said,) = {seed["verdict"] for seed in row["seeds"]}
-            ax.text(x, 1.02, said, color=VERDICT_COLOURS[said], ha="center", fontsize=9)
+            said = Counter(seed["verdict"] for seed in row["seeds"]).most_common()
+            for place, (verdict, _) in enumerate(said):
+                ax.text(x, 1.02 + 0.07 * place, verdict, color=VERDICT_COLOURS[verdict], ha="center", fontsize=9)
         ax.set_xticks(range(len(places)), list(places))
         ax.set_xlabel(title)
         ax.set_xlim(-0.5, len(places) - 0.5)
