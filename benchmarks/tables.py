@@ -364,12 +364,18 @@ def scale(results: dict[str, Any]) -> str:
 
 def verdict(results: dict[str, Any]) -> str:
     """How often each verdict was given."""
-    lines = ["| data | links | seeds | trusted | doubtful | failed |", "|---|---|---|---|---|---|"]
-    titles = {"links": "as they are", "random": "random pairs", "unrelated": "as they are, of another tissue"}
+    lines = ["| data | links | steps | seeds | trusted | doubtful | failed |", "|---|---|---|---|---|---|---|"]
+    titles = {
+        "links": "as they are",
+        "full": "as they are",
+        "random": "random pairs",
+        "unrelated": "as they are, of another tissue",
+    }
     for name, entry in results["settings"].items():
         data, kind = name.split(":")
         counts = [str(entry["verdicts"].get(v, 0)) for v in ("trusted", "doubtful", "failed")]
-        lines.append("| " + " | ".join([f"`{data}`", titles[kind], str(len(entry["seeds"])), *counts]) + " |")
+        steps = "all" if kind == "full" else str(results["steps"])
+        lines.append("| " + " | ".join([f"`{data}`", titles[kind], steps, str(len(entry["seeds"])), *counts]) + " |")
     return "\n".join(lines)
 
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python
 """Does the verdict tell data with a shared signal from data without? Over many seeds, without a look at the pairing.
 
-    python benchmarks/verdict.py --data FOLDER      # about an hour on two cores; simulated data alone without --data
+    python benchmarks/verdict.py --data FOLDER      # some hours on two cores; simulated data alone without --data
+    python benchmarks/verdict.py --data FOLDER --only cite_pbmc10k:full --seeds 5
 
 Good: simulated CITE-seq (each seed other cells), and the published pairs under `--data`. Bad: the same with links that
 pair features at random, and two simulated tissues without anything in common under the same names. The verdict is that
-of `scmodal select` on a short training. Results: benchmarks/verdict.json; parts that are there are not run again.
+of `scmodal select` on a short training; `full` is that of the published pairs after all steps. Results:
+benchmarks/verdict.json; parts that are there are not run again.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ def simulated(seed: int, other_tissue: bool = False) -> list[Any]:
     return [preprocess.rna(mdata["rna"], label_key="cell_type"), preprocess.protein(protein, label_key="cell_type")]
 
 
-def verdict_of(adatas: list[Any], seed: int, threads: int, shuffle: bool) -> dict[str, Any]:
-    """Train shortly and judge."""
+def verdict_of(adatas: list[Any], seed: int, threads: int, shuffle: bool, steps: int | None) -> dict[str, Any]:
+    """Train for some steps (None: the preset's) and judge."""
     from scmodal.links import LinkTable, build_links
     from scmodal.model import ScModal
     from scmodal.select import as_json, choose, gather
@@ -54,7 +56,7 @@ def verdict_of(adatas: list[Any], seed: int, threads: int, shuffle: bool) -> dic
         frame = links.frame.copy()
         frame["feature_b"] = np.random.default_rng(seed).permutation(frame["feature_b"].to_numpy())
         links = LinkTable(frame)
-    model = ScModal(seed=seed, device="cpu", threads=threads, steps=STEPS).fit(adatas, links)
+    model = ScModal(seed=seed, device="cpu", threads=threads, steps=steps).fit(adatas, links)
     evidence = gather(adatas, links, model.preset.topology)
     found = as_json(choose(evidence, [seed], [[model.embed(modality=name) for name in model.modalities]]))
     return {
@@ -71,30 +73,38 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", help="DATA:links, DATA:random or simulated:unrelated")
+    parser.add_argument("--only", nargs="*", help="DATA:links, DATA:random, DATA:full or simulated:unrelated")
     parser.add_argument("--output", type=Path, default=HERE / "verdict.json")
     options = parser.parse_args()
 
     from scmodal.io import write_json
 
-    names = ["simulated", *(PUBLISHED_PAIRS if options.data else [])]
-    settings = [f"{name}:{links}" for name in names for links in ("links", "random")]
-    settings.insert(2, "simulated:unrelated")
+    kinds = {"simulated": ("links", "random", "unrelated")}
+    settings = [
+        f"{name}:{kind}"
+        for name in ("simulated", *PUBLISHED_PAIRS)
+        for kind in kinds.get(name, ("links", "full", "random"))
+    ]
+    driving.check_known(options.only, settings)
     results = driving.earlier_results(options, "settings") | {"steps": STEPS}
     for setting in settings:
         if options.only and setting not in options.only:
             continue
         name, kind = setting.split(":")
+        if name != "simulated" and options.data is None:
+            continue
         rows = results["settings"].get(setting, {}).get("seeds", [])
         adatas = prepared(name, options.data) if name != "simulated" else None
         for seed in range(options.seeds):
             if any(row["seed"] == seed for row in rows):
                 continue
+            steps = None if kind == "full" else STEPS
             data = adatas if adatas is not None else simulated(seed, other_tissue=kind == "unrelated")
-            rows.append(verdict_of(data, seed, options.threads, shuffle=kind == "random"))
+            rows.append(verdict_of(data, seed, options.threads, shuffle=kind == "random", steps=steps))
             print(setting, rows[-1], flush=True)
             counts = Counter(row["verdict"] for row in rows)
-            results["settings"][setting] = {"verdicts": dict(sorted(counts.items())), "seeds": rows}
+            known = results["settings"] | {setting: {"verdicts": dict(sorted(counts.items())), "seeds": rows}}
+            results["settings"] = {name: known[name] for name in settings if name in known}
             write_json(results, options.output)
 
 
