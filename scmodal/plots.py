@@ -459,7 +459,9 @@ def history_figure(history: pd.DataFrame, path: str | Path, *, n_pairs: int = 1)
         for ax, term in zip(axes.flat, terms):
             curve = binned_history(history["step"].to_numpy(), history[term.column].to_numpy())
             ax.fill_between(curve["step"], curve["low"], curve["high"], color="#0072B2", alpha=0.18, linewidth=0)
-            ax.plot(curve["step"], curve["mean"], color="#0072B2", linewidth=1.1)
+            # a line through one point is not seen
+            marker = "." if len(curve) == 1 else ""
+            ax.plot(curve["step"], curve["mean"], color="#0072B2", linewidth=1.1, marker=marker)
             if term.log and (curve["low"] > 0).all():
                 ax.set_yscale("log")
                 ax.yaxis.set_major_formatter(LogFormatter())
