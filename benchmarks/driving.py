@@ -60,6 +60,22 @@ def apart(function: Callable[..., Result], *arguments: Any) -> Result:
         return own.submit(function, *arguments).result()
 
 
+Row = dict[str, Any]
+
+
+def lacking_seeds(old: list[Row], n: int, again: bool, run: Callable[[int], Row]) -> Iterator[list[Row]]:
+    """Run the seeds below `n` that are not among the `old` rows; all rows so far after each.
+
+    With `again` everything is run anew and the old rows are dropped, for they may be of other settings.
+    """
+    rows = [] if again else list(old)
+    for seed in range(n):
+        if any(row["seed"] == seed for row in rows):
+            continue
+        rows = sorted([*rows, run(seed)], key=lambda row: row["seed"])
+        yield rows
+
+
 @contextmanager
 def surroundings() -> Iterator[None]:
     """Compiled functions go where a read-only checkout does not matter, and threads wait as the command line's do."""

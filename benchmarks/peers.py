@@ -437,8 +437,8 @@ def run_seeds(
     one
         Runs a seed; its errors become a failure.
     """
-    rows = [] if again else [row for row in entry.get("seeds", []) if row["seed"] in seeds]
-    failures = [] if again else [row for row in entry.get("failures", []) if row["seed"] in seeds]
+    rows = [] if again else list(entry.get("seeds", []))
+    failures = [] if again else list(entry.get("failures", []))
     for seed in seeds:
         if any(row["seed"] == seed for row in (*rows, *failures)):
             continue

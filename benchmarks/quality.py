@@ -292,14 +292,14 @@ def main() -> None:
     for setting in SETTINGS:
         if options.only and setting.name not in options.only:
             continue
-        old = results["settings"].get(setting.name, {}).get("seeds", [])
-        seeds = [] if options.again else [row for row in old if row["seed"] < options.seeds]
-        for seed in range(options.seeds):
-            if any(row["seed"] == seed for row in seeds):
-                continue
+
+        def one(seed: int, setting: Setting = setting) -> dict[str, Any]:
             row = driving.apart(measure, setting, seed, options.data, options.threads)
             print(setting.name, {k: round(v, 3) for k, v in row.items()}, flush=True)
-            seeds.append(row)
+            return row
+
+        old = results["settings"].get(setting.name, {}).get("seeds", [])
+        for seeds in driving.lacking_seeds(old, options.seeds, options.again, one):
             results["settings"][setting.name] = {"summary": summarise(seeds), "seeds": seeds}
             write_json(results, options.output)
 

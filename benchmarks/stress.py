@@ -201,14 +201,14 @@ def main() -> None:
     for case in CASES:
         if options.only and case.title not in options.only:
             continue
+
+        def one(seed: int, title: str = case.title) -> dict[str, Any]:
+            row = driving.apart(run_by_title, title, seed, options.data, options.threads)
+            print(title, {k: v if isinstance(v, (str, list)) else round(v, 3) for k, v in row.items()}, flush=True)
+            return row
+
         old = results["cases"].get(case.title, {}).get("seeds", [])
-        seeds = [] if options.again else [row for row in old if row["seed"] < options.seeds]
-        for seed in range(options.seeds):
-            if any(row["seed"] == seed for row in seeds):
-                continue
-            row = driving.apart(run_by_title, case.title, seed, options.data, options.threads)
-            print(case.title, {k: v if isinstance(v, (str, list)) else round(v, 3) for k, v in row.items()}, flush=True)
-            seeds.append(row)
+        for seeds in driving.lacking_seeds(old, options.seeds, options.again, one):
             numbers = [{k: v for k, v in row.items() if k not in {"verdict", "reasons"}} for row in seeds]
             known = results["cases"] | {
                 case.title: {"data_set": case.data_set, "summary": summarise(numbers), "seeds": seeds}

@@ -93,15 +93,17 @@ def main() -> None:
         name, kind = setting.split(":")
         if name != "simulated" and options.data is None:
             continue
-        rows = results["settings"].get(setting, {}).get("seeds", [])
         adatas = prepared(name, options.data) if name != "simulated" else None
-        for seed in range(options.seeds):
-            if any(row["seed"] == seed for row in rows):
-                continue
+
+        def one(seed: int, name: str = name, kind: str = kind, adatas: Any = adatas) -> dict[str, Any]:
             steps = None if kind == "full" else STEPS
             data = adatas if adatas is not None else simulated(seed, other_tissue=kind == "unrelated")
-            rows.append(verdict_of(data, seed, options.threads, shuffle=kind == "random", steps=steps))
-            print(setting, rows[-1], flush=True)
+            row = verdict_of(data, seed, options.threads, shuffle=kind == "random", steps=steps)
+            print(f"{name}:{kind}", row, flush=True)
+            return row
+
+        old = results["settings"].get(setting, {}).get("seeds", [])
+        for rows in driving.lacking_seeds(old, options.seeds, False, one):
             counts = Counter(row["verdict"] for row in rows)
             known = results["settings"] | {setting: {"verdicts": dict(sorted(counts.items())), "seeds": rows}}
             results["settings"] = {name: known[name] for name in settings if name in known}

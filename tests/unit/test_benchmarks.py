@@ -29,7 +29,7 @@ def _module(name):
     return module
 
 
-tables, real = _module("tables"), _module("peakgene_real")
+tables, real, driving = _module("tables"), _module("peakgene_real"), _module("driving")
 
 
 @pytest.mark.parametrize("path", tables.DOCUMENTS, ids=lambda path: path.name)
@@ -82,6 +82,16 @@ def test_default_is_better_than_paper_where_both_were_measured():
         if "foscttm" in better:
             better["foscttm"] *= -1
         assert min(better.values()) > 0, data_set
+
+
+def test_known_seeds_are_kept_and_lacking_ones_are_run():
+    def run(seed):
+        return {"seed": seed, "new": True}
+
+    old = [{"seed": 1}, {"seed": 4}]
+    assert list(driving.lacking_seeds(old, 1, False, run)) == [[run(0), {"seed": 1}, {"seed": 4}]]
+    assert not list(driving.lacking_seeds([{"seed": 0}, {"seed": 1}], 2, False, run))
+    assert list(driving.lacking_seeds(old, 2, True, run))[-1] == [run(0), run(1)]
 
 
 def test_rankings_of_pairs_are_held_against_the_true_one():
