@@ -431,7 +431,7 @@ def run_seeds(
     entry
         What is known: `seeds` (rows) and `failures` (seed and error).
     seeds
-        Wanted. Those that are known are not run, failed ones neither.
+        Wanted. Those that are known are not run, failed ones neither; known ones beyond these are kept.
     again
         Run all.
     one
@@ -443,7 +443,7 @@ def run_seeds(
         if any(row["seed"] == seed for row in (*rows, *failures)):
             continue
         try:
-            rows.append(one(seed))
+            rows = sorted([*rows, one(seed)], key=lambda row: row["seed"])
         except Exception as error:  # whatever it is, it is told, and the other methods are still run
             message = str(error) if isinstance(error, PeerError) else f"{type(error).__name__}: {last_line(str(error))}"
             failures.append({"seed": seed, "error": message})

@@ -187,6 +187,9 @@ def test_seeds_resume_and_a_failure_stops_nothing(peers):
     assert asked == [0, 1, 2, 3, 4]
     assert [row["seed"] for row in more["seeds"]] == [0, 3, 4]
     assert list(peers.run_seeds(entry, range(4), False, one)) == []
+    # and kept where fewer are wanted
+    *_, kept = peers.run_seeds({"seeds": [{"seed": 4, "foscttm": 0.4}]}, range(1), False, one)
+    assert [row["seed"] for row in kept["seeds"]] == [0, 4]
     # unless it is asked for
     *_, anew = peers.run_seeds(entry, range(2), True, one)
     assert asked[-2:] == [0, 1]
