@@ -42,7 +42,7 @@ _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000
 
 def _check_end(path: Path, name: str) -> None:
     """A bgzip file ends with an empty block; without it, it was cut at the end of another one and reads fine."""
-    start = io._beginning(path, 18)
+    start = io.beginning(path, 18)
     if start[:4] == b"\x1f\x8b\x08\x04" and start[12:14] == b"BC":
         with path.open("rb") as handle:
             handle.seek(0, 2)
@@ -53,14 +53,14 @@ def _check_end(path: Path, name: str) -> None:
 
 def _comments(path: Path, name: str) -> int:
     """Lines of comments before the first fragment."""
-    with io.reading(name, "a fragments file"), io._open_text(path) as handle:
+    with io.reading(name, "a fragments file"), io.open_text(path) as handle:
         return next((i for i, line in enumerate(handle) if not line.startswith("#")), 0)
 
 
 def _pieces(path: Path, name: str) -> Iterator[pd.DataFrame]:
     """Chromosome, start, end and barcode of the fragments, some lines at a time, checked."""
     types: Any = {"chrom": "category", "start": str, "end": str, "barcode": "category"}
-    compression: Any = "gzip" if io._beginning(path, 2) == b"\x1f\x8b" else None
+    compression: Any = "gzip" if io.beginning(path, 2) == b"\x1f\x8b" else None
     first = 0
     n_comments = _comments(path, name)
     try:
@@ -145,14 +145,14 @@ def read_cells(path: str | Path) -> pd.DataFrame:
         Missing, empty, damaged, or the same cell twice.
     """
     path = Path(path)
-    if io._beginning(path, 8) == io.HDF5_MAGIC:
+    if io.beginning(path, 8) == io.HDF5_MAGIC:
         import h5py
         from anndata.io import read_elem
 
         with io.reading(str(path), "h5ad"), h5py.File(path) as file:
             obs: pd.DataFrame = read_elem(file["obs"])
     else:
-        with io.reading(str(path), "a table of cells"), io._open_text(path) as handle:
+        with io.reading(str(path), "a table of cells"), io.open_text(path) as handle:
             lines = [line.rstrip("\r\n") for line in handle if line.strip()]
             if not lines:
                 raise InputError(f"{path}: no cells in it; give a barcode a line")

@@ -75,7 +75,7 @@ class _Rows:
 
 def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
     """Numbered lines with something in them; comments and the lines for a genome browser are left out."""
-    with io.reading(name, "a table of genes"), io._open_text(path) as handle:
+    with io.reading(name, "a table of genes"), io.open_text(path) as handle:
         for number, line in enumerate(handle, start=1):
             if line.strip() and not line.startswith(("#", "track", "browser")):
                 yield number, line.rstrip("\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ def read_peaks(path: str) -> pd.DataFrame:
         Not a BED file, empty, or peaks that end before they start.
     """
     rows: list[tuple[str, str, str]] = []
-    with io.reading(path, "a BED file of peaks"), io._open_text(io.Path(path)) as handle:
+    with io.reading(path, "a BED file of peaks"), io.open_text(Path(path)) as handle:
         for number, line in enumerate(handle, start=1):
             fields = line.split()
             if not fields or fields[0].startswith(("#", "track", "browser")):

@@ -340,7 +340,7 @@ def test_table_as_r_writes_it(tmp_path: Path) -> None:
 def test_table_in_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pd.DataFrame(counts(50), columns=GENES, index=[f"c{i}" for i in range(50)])
     frame.to_csv(tmp_path / "t.csv")
-    monkeypatch.setattr(io, "_CHUNK", 70)  # ten rows a piece
+    monkeypatch.setattr("scmodal.io.tables.CHUNK", 70)  # ten rows a piece
     read = io.read_modality(tmp_path / "t.csv", "rna")
     np.testing.assert_array_equal(dense(read.X), frame.to_numpy())
     assert list(read.obs_names) == list(frame.index)

@@ -1,0 +1,268 @@
+"""One AnnData of one modality in the form that every reader gives, whatever it came from."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from ..contracts import InputError, canonical_modality
+from .counts import find_counts, find_flaw, to_csr
+from .kinds import ENSEMBL_ID, INTERVAL
+from .wording import FEATURE_TYPES, empty_matrix, some, wrong_types
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+SYMBOL_COLUMNS = ("gene_symbols", "gene_name", "feature_name", "gene_symbol", "name")
+"""Columns of ``var`` in which gene symbols are looked for when the names are Ensembl ids."""
+
+
+def pick_modality(available: Sequence[str], modality: str, name: str) -> str:
+    """The key of a MuData's modalities that means `modality`."""
+    for key in available:
+        if key.lower() == modality:
+            return key
+    matches = []
+    for key in available:
+        with contextlib.suppress(InputError):
+            if canonical_modality(key) == modality:
+                matches.append(key)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise InputError(
+            f"{name}: several modalities mean {modality}: {some(matches)}; rename the right one {modality!r}"
+        )
+    raise InputError(
+        f"{name}: no modality {modality!r} inside (there: {some(list(available)) or 'none'}); "
+        "give the row the modality that is there, or another file"
+    )
+
+
+def check_feature_types(types: Sequence[str], modality: str, name: str) -> None:
+    """Refuse a matrix whose features are all of known kinds other than the wanted one."""
+    wanted = FEATURE_TYPES.get(modality)
+    if wanted and types and wanted not in types and all(t in FEATURE_TYPES.values() for t in types):
+        raise InputError(wrong_types(types, modality, name))
+
+
+def repeated_names(names: pd.Index) -> list[str]:
+    """Names that occur more than once, each once."""
+    return [str(n) for n in names[names.duplicated()].unique()]
+
+
+def _use_symbols(var: pd.DataFrame, messages: list[str]) -> tuple[pd.DataFrame, bool]:
+    """Gene symbols as names where the names are Ensembl ids; also whether names changed."""
+    names = var.index.astype(str)
+    ensembl = np.array([bool(ENSEMBL_ID.fullmatch(n)) for n in names])
+    if len(names) == 0 or ensembl.mean() < 0.5:
+        return var, False
+    column = next((c for c in SYMBOL_COLUMNS if c in var.columns), None)
+    if column is None:
+        messages.append(
+            "The features are Ensembl ids and no gene symbols were found in var (looked for "
+            f"{', '.join(SYMBOL_COLUMNS)}); the built-in links go by symbol."
+        )
+        return var, False
+    symbols = var[column].astype(object)
+    usable = symbols.notna().to_numpy() & (symbols.astype(str).str.strip() != "").to_numpy()
+    if not usable.any():
+        return var, False
+    var = var.copy()
+    var["gene_id"] = np.asarray(names, dtype=object)
+    var.index = pd.Index(np.where(usable, symbols.astype(str).str.strip(), names).astype(object))
+    left = int((~usable).sum())
+    messages.append(
+        f"The features were Ensembl ids: gene symbols of var[{column!r}] are used as names"
+        + (f", {left:,} without a symbol kept their id." if left else ".")
+    )
+    return var, True
+
+
+def _unique_names(index: pd.Index, messages: list[str], what: str) -> pd.Index:
+    from anndata.utils import make_index_unique
+
+    repeated = repeated_names(index)
+    if not repeated:
+        return index
+    messages.append(f"{len(repeated):,} {what} occur more than once and were numbered: {some(repeated)}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make_index_unique(index)
+
+
+def text_index(index: pd.Index) -> pd.Index:
+    """An index of plain str objects: numbers as text, no extension type."""
+    return pd.Index(np.array([str(n) for n in index], dtype=object), dtype=object)
+
+
+@dataclass
+class Checked:
+    """One modality of a file, looked through: what :func:`from_anndata` makes an AnnData of."""
+
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    matrix: Any
+    """Cells x features as they are stored, in memory or on disk."""
+    columns: np.ndarray | None
+    """Positions of the matrix's columns that `var` names; None for all of them."""
+    obsm: dict[str, np.ndarray]
+    own: dict[str, Any]
+    """What goes into ``uns["scmodal"]``."""
+
+
+def _wanted_types(adata: AnnData, modality: str, name: str, messages: list[str]) -> np.ndarray | None:
+    """Mask of the features of the wanted 10x type; None where all are, or var does not say of which type they are."""
+    wanted = FEATURE_TYPES.get(modality)
+    if wanted is None or "feature_types" not in adata.var:
+        return None
+    types = adata.var["feature_types"].astype(str)
+    present = sorted(types.unique())
+    check_feature_types(present, modality, name)
+    if wanted not in present or len(present) == 1:
+        return None
+    keep = (types == wanted).to_numpy()
+    messages.append(f"{int(keep.sum()):,} of {len(keep):,} features are {wanted!r} and were taken.")
+    return np.asarray(keep)
+
+
+def from_anndata(
+    adata: AnnData,
+    modality: str,
+    name: str = "the AnnData",
+    *,
+    messages: Sequence[str] = (),
+    number_duplicates: bool = False,
+) -> AnnData:
+    """One modality in the form that every reader gives, from an AnnData as people have it.
+
+    Parameters
+    ----------
+    adata
+        Cells x features; not changed.
+    modality
+        Canonical name or alias.
+    name
+        What to call it in messages.
+    messages
+        What was noticed before.
+    number_duplicates
+        Number repeated feature names instead of refusing them.
+
+    Returns
+    -------
+    AnnData
+        ``X`` and ``layers["counts"]``: the same float32 CSR matrix of raw counts (cytometry: dense float32 ``X``
+        only); ``obs`` and ``var`` of the input; ``obsm["spatial"]`` if there; ``uns["scmodal"]`` with
+        ``modality``, ``counts_from`` and ``messages``.
+
+    Raises
+    ------
+    InputError
+        Empty, no counts, values that cannot be, duplicated names. All of them at once where that is possible.
+    """
+    from anndata import AnnData
+
+    if adata.isbacked:
+        adata = adata.to_memory()
+    checked = check_modality(adata, modality, name, messages, number_duplicates)
+    matrix = checked.matrix if checked.columns is None else checked.matrix[:, checked.columns]
+    if checked.own["modality"] == "cytometry":
+        result = AnnData(X=matrix, obs=checked.obs, var=checked.var)
+    else:
+        counts = to_csr(matrix)
+        result = AnnData(X=counts, obs=checked.obs, var=checked.var, layers={"counts": counts})
+    for key, value in checked.obsm.items():
+        result.obsm[key] = value
+    result.uns["scmodal"] = checked.own
+    return result
+
+
+def check_modality(
+    adata: AnnData, modality: str, name: str, messages: Sequence[str], number_duplicates: bool = False
+) -> Checked:
+    """Find the counts, check names and values: the part of :func:`from_anndata` that reads matrices but makes none."""
+    modality = canonical_modality(modality)
+    notes = list(messages)
+    keep = _wanted_types(adata, modality, name, notes)
+    n_cells, n_features = adata.shape
+    if n_features == 0 and adata.raw is not None:
+        n_features = adata.raw.shape[1]
+    if n_cells == 0 or n_features == 0:
+        raise InputError(empty_matrix(n_cells, n_features, modality, name))
+
+    problems: list[str] = []
+    var = adata.var.copy()
+    columns = None
+    matrix: Any = None
+    where = "X"
+    if modality == "cytometry":
+        if adata.X is None:
+            raise InputError(f"{name}: no X inside; put the intensities into X")
+        matrix = adata.X.toarray() if sp.issparse(adata.X) else np.asarray(adata.X)
+        matrix = matrix.astype(np.float32)
+        flaw = find_flaw(matrix)
+        if flaw is not None and flaw.kind in ("nan", "infinite"):
+            problems.append(
+                f"{name}: {flaw.text(adata.obs_names, adata.var_names)}; "
+                "remove these cells or channels, or fill them in"
+            )
+    else:
+        try:
+            matrix, where = find_counts(adata, name)
+        except InputError as exc:
+            problems += exc.problems
+        if where == "raw":
+            raw_var = adata.raw.var.copy()
+            extra = [c for c in var.columns if c not in raw_var.columns]
+            var = raw_var.join(var[extra]) if var.index.is_unique and raw_var.index.is_unique else raw_var
+        elif keep is not None:
+            columns = np.flatnonzero(keep)
+            var = var.iloc[columns]
+        if where != "X":
+            notes.append(
+                f"Raw counts were taken from {'raw.X' if where == 'raw' else 'layers[' + repr('counts') + ']'}."
+            )
+
+    var.index = text_index(var.index)
+    obs_names = text_index(adata.obs_names)
+    if repeated := repeated_names(obs_names):
+        problems.append(
+            f"{name}: {len(repeated):,} duplicated cell names ({some(repeated)}); "
+            "make them unique, for instance with adata.obs_names_make_unique()"
+        )
+    renamed = False
+    if modality == "rna":
+        intervals = sum(bool(INTERVAL.fullmatch(n)) for n in var.index)
+        if intervals > 0.5 * len(var.index):
+            problems.append(
+                f"{name}: the features are genomic intervals ({some(list(var.index), 2)}), not genes; these are peaks: "
+                "give them modality 'atac', or gene expression for modality 'rna'"
+            )
+    if modality == "rna" or (modality == "atac" and not any(INTERVAL.fullmatch(n) for n in var.index[:10])):
+        var, renamed = _use_symbols(var, notes)
+    if renamed or number_duplicates:
+        var.index = _unique_names(var.index, notes, "feature names")
+    elif repeated := repeated_names(var.index):
+        problems.append(
+            f"{name}: {len(repeated):,} duplicated feature names ({some(repeated)}); "
+            "make them unique, for instance with adata.var_names_make_unique(), or sum their columns"
+        )
+    if problems:
+        raise InputError(problems)
+
+    obs = adata.obs.copy()
+    obs.index = obs_names
+    spatial = adata.obsm.get("spatial")
+    own: dict[str, Any] = {"modality": modality, "counts_from": where, "messages": notes}
+    if modality == "cytometry" and isinstance(adata.uns.get("instrument"), str):
+        own["instrument"] = adata.uns["instrument"]
+    return Checked(obs, var, matrix, columns, {"spatial": spatial} if isinstance(spatial, np.ndarray) else {}, own)

@@ -1,0 +1,256 @@
+"""Writers that leave either a whole file or none."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import io
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from ..contracts import InputError
+from .wording import cannot_open
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+_STORED = 1 << 17  # values in one compressed piece of a sparse matrix on disk
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make sure that files can be made in `folder` or, where it is lacking, that it can be made; nothing is left there.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be created or nothing can be written in it.
+    """
+    folder = Path(folder)
+    there = Path(os.path.abspath(folder))
+    while not os.path.lexists(there):
+        there = there.parent
+    probe = there / f".scmodal-{uuid.uuid4().hex}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as exc:
+        raise InputError(
+            f"output folder {str(folder)!r} is not writable ({exc.strerror or exc}): "
+            "choose another one, or change its permissions"
+        ) from exc
+
+
+DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Give what was written its final name, without ever removing a folder of somebody else's files."""
+    if path.is_dir() != temporary.is_dir() and path.exists():
+        there = "a folder" if path.is_dir() else "a file"
+        raise InputError(f"output {str(path)!r} is {there} already; choose another name, or move it away")
+    if not path.is_dir():
+        temporary.replace(path)
+        return
+    for entry in sorted(temporary.iterdir()):
+        target = path / entry.name
+        if target.exists() and (entry.is_dir() or target.is_dir()):
+            _remove(target)
+        entry.replace(target)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Temporary name to write under, which becomes `path` only when the block ends well.
+
+    Parameters
+    ----------
+    path
+        Final name of a file or of a folder; its parent is created. An existing file is replaced at the end; into an
+        existing folder the new entries are moved, replacing those of the same name: what else lies there stays.
+
+    Yields
+    ------
+    Path
+        A name in the same folder with the same suffix at which nothing exists yet: make a file or a folder there.
+
+    Raises
+    ------
+    InputError
+        The folder is not writable, or the disk refused the data (full, read-only).
+    """
+    path = Path(os.path.abspath(path))
+    check_writable(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unique = uuid.uuid4().hex[:12]
+    # The final name stays at the end, so that writers that go by the suffix (.tsv.gz, .h5ad) do the same thing.
+    temporary = path.parent / f".tmp-{unique}-{path.name}"
+    try:
+        yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
+        _put_in_place(temporary, path)
+    except OSError as exc:
+        if exc.errno in DISK_ERRORS or "No space left" in str(exc):
+            raise InputError(
+                f"cannot write {path.name!r} into {str(path.parent)!r} ({exc.strerror or exc}): "
+                "free space there or choose another output folder"
+            ) from exc
+        raise
+    finally:
+        if temporary.exists():
+            _remove(temporary)
+
+
+def write_h5ad(adata: AnnData, path: str | Path) -> None:
+    """Write an AnnData, compressed; see :func:`atomic_path` for what can fail."""
+    with atomic_path(path) as temporary:
+        adata.write_h5ad(temporary, compression="gzip", compression_opts=1)
+
+
+def write_h5ad_blocks(annotation: AnnData, matrices: Mapping[str, Iterable[sp.csr_matrix]], path: str | Path) -> None:
+    """Write an h5ad whose matrices never are in memory as a whole; see :func:`atomic_path` for what can fail.
+
+    Parameters
+    ----------
+    annotation
+        Everything but the matrices: an AnnData without X and layers.
+    matrices
+        Blocks of rows, in order, of each matrix by its place in the file (``X``, ``layers/counts``).
+    path
+        File to write, compressed as :func:`write_h5ad` does.
+    """
+    with atomic_path(path) as temporary:
+        annotation.write_h5ad(temporary, compression="gzip", compression_opts=1)
+        with h5py.File(temporary, "r+") as file:
+            for place, blocks in matrices.items():
+                _write_csr(file, place, blocks, annotation.n_vars)
+
+
+def _write_csr(file: h5py.File, place: str, blocks: Iterable[sp.csr_matrix], n_columns: int) -> None:
+    """Write blocks of rows as one CSR matrix in the layout of anndata."""
+    file.pop(place, None)  # a null stands there where a matrix may be
+    group = file.create_group(place)
+    packed = {"maxshape": (None,), "chunks": (_STORED,), "compression": "gzip", "compression_opts": 1}
+    data = group.create_dataset("data", (0,), np.float32, **packed)
+    indices = group.create_dataset("indices", (0,), np.int32, **packed)
+    sizes = [np.zeros(1, np.int64)]
+    stored = 0
+    for part in blocks:
+        for dataset, values in ((data, part.data), (indices, part.indices)):
+            dataset.resize((stored + part.nnz,))
+            dataset[stored:] = values
+        stored += part.nnz
+        sizes.append(np.diff(part.indptr).astype(np.int64))
+    indptr = np.cumsum(np.concatenate(sizes))
+    group.create_dataset("indptr", data=indptr, compression="gzip", compression_opts=1)
+    group.attrs["encoding-type"] = "csr_matrix"
+    group.attrs["encoding-version"] = "0.1.0"
+    group.attrs["shape"] = (len(indptr) - 1, n_columns)
+
+
+def mudata_options() -> contextlib.AbstractContextManager[Any]:
+    """Within this block a MuData leaves its modalities' annotation where it is, with any version of mudata.
+
+    Before 0.4, mudata copies all columns of the modalities into the common ``obs`` and ``var`` unless told not to;
+    since 0.4, that is how it is and the option is gone from there.
+    """
+    import mudata
+
+    if hasattr(mudata, "set_options"):
+        return mudata.set_options(pull_on_update=False)
+    return contextlib.nullcontext()
+
+
+def write_h5mu(mdata: MuData, path: str | Path) -> None:
+    """Write a MuData, compressed; see :func:`atomic_path` for what can fail."""
+    import mudata
+
+    with atomic_path(path) as temporary, mudata_options():
+        mudata.write_h5mu(temporary, mdata, compression="gzip", compression_opts=1)
+
+
+def write_tsv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table with tabs, without its index, gzipped where the name ends in ``.gz``.
+
+    The same table gives the same bytes (no time stamp and no file name in the gzip header).
+    """
+    with atomic_path(path) as temporary:
+        if temporary.suffix == ".gz":
+            with (
+                temporary.open("wb") as raw,
+                gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
+                io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+            ):
+                frame.to_csv(text, sep="\t", index=False, lineterminator="\n")
+        else:
+            frame.to_csv(temporary, sep="\t", index=False, lineterminator="\n", encoding="utf-8")
+
+
+def write_parquet(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as Parquet, without its index."""
+    with atomic_path(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def plain(value: Any) -> Any:
+    """`value` made of dict, list, str, int, float, bool and None only; NaN and infinities become None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset | pd.Index | pd.Series):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Write JSON with an indent of 2, keys in their order, NaN as null, numpy values as plain ones."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    InputError
+        Missing, unreadable or not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise InputError(cannot_open(path, exc)) from exc
+    except ValueError as exc:
+        raise InputError(f"{path}: not a JSON file ({exc})") from exc
