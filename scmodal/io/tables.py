@@ -132,7 +132,7 @@ _LOOKED_AT = 1000  # names on each side of a table that tell its orientation
 
 def _features_in_rows(rows: Sequence[str], columns: Sequence[str]) -> bool:
     """Whether the rows of a table are named like genes or proteins and the columns are not, so that those are cells."""
-    from ..links import antigen_genes
+    from ..antigens import antigen_genes
 
     rows, columns = (names[:: max(1, len(names) // _LOOKED_AT)] for names in (rows, columns))
 

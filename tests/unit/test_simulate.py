@@ -213,7 +213,7 @@ def test_same_seed_same_data() -> None:
 
 
 def test_linked_names_are_known_to_the_link_builder(sim: mudata.MuData) -> None:
-    from scmodal.links import antigen_genes
+    from scmodal.antigens import antigen_genes
 
     rna, protein = sim.mod["rna"], sim.mod["protein"]
     for name, gene in protein.var["partner"].items():
