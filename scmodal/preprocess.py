@@ -6,8 +6,6 @@ sparse matrix never has to be made dense to be scaled.
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,27 +17,23 @@ import scipy.sparse as sp
 
 from . import io
 from ._version import __version__
+from .channels import COFACTORS, METAL, METAL_TAG, kind_of_instrument, technical_channel
 from .chromatin import LSI, PEAKS, AtacOptions, read_atac, to_gene_activity
 from .contracts import SCHEMA_VERSION, InputError, canonical_modality, continuous_problem
 from .lsi import lsi
 from .rows import CountView, RowStore, column_moments, column_ranges, join_blocks, row_sums
+from .variable_genes import SPANS, seurat_v3
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-COFACTORS = {"mass": 5.0, "fluorescence": 150.0}
-"""Cofactor of the arcsinh transform by kind of cytometer."""
 
 RAW_MAXIMUM = 100.0
 """Cytometry values above this are raw: arcsinh- and log-scaled ones stay below 15."""
 
-_SPANS = (0.3, 0.6, 1.0)  # of the loess fit behind seurat_v3; wider ones hold where data are few
 _GENES = ("rna", "atac")  # modalities whose features are genes
+
 _MIN_BATCH = 3  # cells a batch must have to rank genes within it
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what the modalities share
 
 
 @dataclass
@@ -272,113 +266,6 @@ def _finish(adata: AnnData, info: dict[str, Any]) -> AnnData:
     return adata
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# RNA
-
-
-@dataclass
-class _BatchSums:
-    """Sums over the counts of each batch; of counts, so they are exact."""
-
-    n: np.ndarray
-    """Cells of each batch."""
-    mean: np.ndarray
-    """Batches x genes."""
-    variance: np.ndarray
-
-
-def _batch_sums(counts: CountView, batches: np.ndarray) -> _BatchSums:
-    """Mean and variance (ddof 1) of each gene within each batch; cells of batch -1 are left out."""
-    n, p = int(batches.max()) + 1, counts.shape[1]
-    total, squares = np.zeros(n * p), np.zeros(n * p)
-    for place, values in _batch_values(counts, batches):
-        total += np.bincount(place, weights=values, minlength=n * p)
-        squares += np.bincount(place, weights=np.square(values, dtype=np.float64), minlength=n * p)
-    size = np.bincount(batches[batches >= 0], minlength=n)
-    mean = total.reshape(n, p) / size[:, None]
-    variance = (squares.reshape(n, p) / size[:, None] - np.square(mean)) * (size / (size - 1))[:, None]
-    return _BatchSums(size, mean, variance)
-
-
-def _batch_values(counts: CountView, batches: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """In blocks, the place of each count in a table of batches x genes, and the count."""
-    start, p = 0, counts.shape[1]
-    for part in counts.blocks():
-        batch = np.repeat(batches[start : start + part.shape[0]], np.diff(part.indptr))
-        start += part.shape[0]
-        used = batch >= 0
-        yield batch[used] * p + part.indices[used], part.data[used]
-
-
-def _seurat_v3(counts: CountView, batches: np.ndarray, n_top: int) -> tuple[np.ndarray | None, float]:
-    """Ranking of seurat_v3 with the narrowest span of the loess fit that works.
-
-    The formula is that of scanpy (``sc.pp.highly_variable_genes``), which needs the whole matrix in memory; here it
-    is two passes over blocks of cells.
-
-    Parameters
-    ----------
-    counts
-        Raw counts.
-    batches
-        Number of each cell's batch, from 0; -1 leaves a cell out.
-    n_top
-        Genes to choose.
-
-    Returns
-    -------
-    Positions of the chosen genes, the most variable first (None if no span works), and the span.
-    """
-    from skmisc.loess import loess
-
-    sums = _batch_sums(counts, batches)
-    varying = sums.variance > 0
-    for span in _SPANS:
-        # The compiled fit ends the whole process, without an exception, when its window holds no point.
-        if int(varying.sum(1).min() * span) < 3:
-            continue
-        expected = np.zeros_like(sums.mean)
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                for b, varies in enumerate(varying):
-                    fit = loess(np.log10(sums.mean[b, varies]), np.log10(sums.variance[b, varies]), span=span, degree=2)
-                    fit.fit()
-                    expected[b, varies] = fit.outputs.fitted_values
-        except (ValueError, ZeroDivisionError, FloatingPointError, np.linalg.LinAlgError):
-            continue  # the fit has no solution with so few different means: widen it
-        if not np.isfinite(expected).all():
-            continue
-        return _most_variable(_standardised_variance(counts, batches, sums, np.sqrt(10**expected)), n_top), span
-    return None, 0.0
-
-
-def _standardised_variance(
-    counts: CountView, batches: np.ndarray, sums: _BatchSums, expected: np.ndarray
-) -> np.ndarray:
-    """Variance of the counts over the one expected at their mean, large counts clipped: batches x genes."""
-    n = sums.n[:, None]
-    clip = (expected * np.sqrt(n) + sums.mean).ravel()
-    total, squares = np.zeros(clip.size), np.zeros(clip.size)
-    for place, values in _batch_values(counts, batches):
-        clipped = np.minimum(values, clip[place])
-        total += np.bincount(place, weights=clipped, minlength=clip.size)
-        squares += np.bincount(place, weights=np.square(clipped), minlength=clip.size)
-    total, squares = total.reshape(expected.shape), squares.reshape(expected.shape)
-    return (n * np.square(sums.mean) + squares - 2 * total * sums.mean) / ((n - 1) * np.square(expected))
-
-
-def _most_variable(variance: np.ndarray, n_top: int) -> np.ndarray:
-    """Positions of the genes by their median rank over the batches in which they are among the first `n_top`."""
-    ranks = np.argsort(np.argsort(-variance, axis=1), axis=1).astype(np.float64)
-    ranks[ranks >= n_top] = np.nan
-    in_batches = np.isfinite(ranks).sum(0)
-    chosen = np.flatnonzero(in_batches)
-    median = np.nanmedian(ranks[:, chosen], axis=0)
-    frame = pd.DataFrame({"rank": median, "batches": in_batches[chosen]}, index=chosen)
-    return frame.sort_values(["rank", "batches"], ascending=[True, False], kind="stable").index.to_numpy()[:n_top]
-
-
 def _rank_genes(work: _Work, n_marked: int, batch_key: str | None) -> None:
     """Fill var["highly_variable"] and var["highly_variable_rank"].
 
@@ -397,11 +284,11 @@ def _rank_genes(work: _Work, n_marked: int, batch_key: str | None) -> None:
         batches = pd.Index(large).get_indexer(obs[batch_key].astype(str))
         if len(large) < 2:
             batches, key = alone, None
-    order, span = _seurat_v3(work.counts, batches, n_top)
+    order, span = seurat_v3(work.counts, batches, n_top)
     if order is None and key is not None:
         info["messages"].append("Genes could not be ranked within the batches and were ranked over all cells.")
         key = None
-        order, span = _seurat_v3(work.counts, alone, n_top)
+        order, span = seurat_v3(work.counts, alone, n_top)
     if order is None:
         info["messages"].append(
             "seurat_v3 could not fit the variance of these data (few cells or few genes): genes were ranked by the "
@@ -412,7 +299,7 @@ def _rank_genes(work: _Work, n_marked: int, batch_key: str | None) -> None:
         how = f"by seurat_v3 on raw counts{f' within each {key!r}' if key else ''}"
         info["messages"].append(
             f"{min(n_marked, len(order)):,} of {len(var):,} genes were marked as highly variable {how}"
-            + (f" (loess span {span:g} instead of {_SPANS[0]:g}, which had no solution)." if span > _SPANS[0] else ".")
+            + (f" (loess span {span:g} instead of {SPANS[0]:g}, which had no solution)." if span > SPANS[0] else ".")
         )
     rank = np.full(len(var), np.nan)
     rank[order] = np.arange(len(order))
@@ -486,10 +373,6 @@ def _prepare(
     _finish(work.annotation, info)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# protein
-
-
 def protein(
     adata: AnnData,
     batch_key: str | None = None,
@@ -518,10 +401,6 @@ def protein(
     work = _start(adata, "protein")
     _prepare(work, label_key, batch_key, linked, 0)
     return work.to_anndata()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# chromatin
 
 
 def atac(
@@ -578,67 +457,13 @@ def atac(
     return result
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# cytometry
-
-# Channels of a cytometer that are no markers, as whole names in any case; `tag` is the metal in front of a name.
-_TAG = r"(?:\d{2,3}[A-Za-z]{1,2}(?:Di|Dd)?[ _-])?"
-_TECHNICAL = {
-    what: re.compile(_TAG + f"(?:{pattern})", re.IGNORECASE)
-    for what, pattern in {
-        "time and event shape": (
-            r"time|(?:event|cell)[ _.-]?(?:length|time|number|no|#|id)|width|center|offset|residual|bead[ _.-]?dist"
-            r"|file[ _.-]?(?:number|no|id)|sample[ _.-]?id"
-        ),
-        "scatter": r"(?:fsc|ssc|fs|ss|forward[ _.-]?scatter|side[ _.-]?scatter)(?:[ _.-]\w+)*",
-        "DNA": (
-            r"dna[ _.-]?\d*(?:\(.*\)(?:d[id])?)?|(?:\d{3}ir|ir\d{3})(?:di|dd)?|\(ir\d{3}\)d[id]|.*intercalator.*"
-            r"|.*nucacid.*|cell[ _.-]?id.*|dapi.*|hoechst.*|draq\d.*"
-        ),
-        "barcode": r"(?:bc|bar[ _.-]?code)[ _.-]?\d*|.*[ _.-]barcode\d*",
-        "beads": r"(?:eq[ _.-]?)?beads?[ _.-]?\d*|.*[ _.-](?:eq)?beads?\d*",
-        "viability": r"viab(?:ility)?|live[ _./-]?dead(?:[ _.-]\w+)*|l/d|dead|cis(?:platin)?|zombie.*",
-        "background": r"bckg|background|environ|.*\d(?:xe|bckg)(?:di|dd)?|(?:xe|bckg)\d{2,3}(?:di|dd)?",
-    }.items()
-}
-# Metals that antibodies, barcodes and intercalators carry; spelled out, for Ki67 and B220 look much like one.
-_ELEMENT = "(?:Y|Rh|Pd|Ag|Cd|In|Sn|Te|I|Xe|Cs|Ba|La|Ce|Pr|Nd|Sm|Eu|Gd|Tb|Dy|Ho|Er|Tm|Yb|Lu|Hf|Ta|W|Os|Ir|Pt|Au|Pb|Bi)"
-_ISOTOPE = rf"(?:{_ELEMENT}\d{{2,3}}|\d{{2,3}}{_ELEMENT})"
-_METAL = re.compile(rf"\(?{_ISOTOPE}\)?(?:D[id])?")
-_METAL_TAG = re.compile(rf"^{_ISOTOPE}(?:D[id])?[ _-](?=.)|(?<=.)[ _-]?\({_ISOTOPE}\)(?:D[id])?$")
-
-
-def _technical(channel: str, marker: str, named: bool) -> str | None:
-    """What a channel measures if that is no marker. A marker's name counts, the channel's only where it has none."""
-    for what, pattern in _TECHNICAL.items():
-        if pattern.fullmatch(marker):
-            return what
-    if named and marker == channel and _METAL.fullmatch(channel):
-        return "metal without a marker"
-    return None
-
-
-def _instrument(channels: Sequence[str], hint: str = "") -> str:
-    """``mass``, ``fluorescence`` or ``""`` (cannot tell), from an instrument's name and the channels' names."""
-    if hint in COFACTORS:
-        return hint
-    if re.search(r"cytof|helios|dvs|fluidigm|hyperion", hint, re.IGNORECASE):
-        return "mass"
-    metals = sum(bool(_METAL.fullmatch(c) or _METAL_TAG.search(c)) for c in channels)
-    if metals >= max(3, 0.3 * len(channels)):
-        return "mass"
-    if any(re.match(r"(fsc|ssc)", c, re.IGNORECASE) for c in channels):
-        return "fluorescence"
-    return ""
-
-
 def _clean_channels(adata: AnnData, info: dict[str, Any]) -> AnnData:
     """Keep the markers only, and take the metal off their names."""
     markers = [str(m).strip() for m in adata.var_names]
     channels = [str(c).strip() for c in adata.var.get("channel", adata.var_names)]
     # Only where other channels do have marker names does a bare metal mean that nothing was stained with it.
-    named = any(_METAL.fullmatch(c) and m != c for c, m in zip(channels, markers))
-    reasons = [_technical(channel, marker, named) for channel, marker in zip(channels, markers)]
+    named = any(METAL.fullmatch(c) and m != c for c, m in zip(channels, markers))
+    reasons = [technical_channel(channel, marker, named) for channel, marker in zip(channels, markers)]
     keep = np.array([reason is None for reason in reasons])
     if not keep.any():
         raise InputError(
@@ -653,7 +478,7 @@ def _clean_channels(adata: AnnData, info: dict[str, Any]) -> AnnData:
         listed = "; ".join(f"{what}: {io.some(names, 12)}" for what, names in dropped.items())
         info["messages"].append(f"{int((~keep).sum())} channels that are no markers were left out ({listed}).")
         adata = adata[:, keep].copy()
-    short = [_METAL_TAG.sub("", str(m)).strip() for m in adata.var_names]
+    short = [METAL_TAG.sub("", str(m)).strip() for m in adata.var_names]
     if short != [str(m) for m in adata.var_names] and len(set(short)) == len(short):
         adata.var["channel_label"] = np.array([str(n) for n in adata.var_names], dtype=object)
         adata.var_names = pd.Index(np.array(short, dtype=object))
@@ -697,7 +522,7 @@ def cytometry(
     adata, info = read.copy(), _notes(read, "cytometry")
     _keys(adata, info, label_key, batch_key)
     channels = [str(c) for c in adata.var.get("channel", adata.var_names)]
-    kind = _instrument(channels, info["instrument"])
+    kind = kind_of_instrument(channels, info["instrument"])
     info["instrument"] = kind
     adata = _clean_channels(adata, info)
     values = np.asarray(adata.X, dtype=np.float32)
@@ -766,10 +591,6 @@ def cytometry_cells(adata: AnnData, cofactor: float) -> AnnData:
     adata.var["mean"], adata.var["std"] = _column_moments(values)
     adata.var["highly_variable"] = True
     return _finish(adata, info)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# files
 
 
 def _join(parts: Sequence[AnnData], batch_key: str) -> AnnData:

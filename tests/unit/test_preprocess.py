@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmodal import cli, io, preprocess
+from scmodal.channels import technical_channel
 from scmodal.contracts import InputError, check_prepared
 
 NOTHING: list[str] = []  # a user's table that names no feature of these data
@@ -278,8 +279,8 @@ def test_cytometry_that_cannot_be() -> None:
     ],
 )  # fmt: skip
 def test_markers_are_kept(name: str) -> None:
-    assert preprocess._technical(name, name, True) is None
-    assert preprocess._technical("Nd142Di", f"142Nd_{name}", True) is None
+    assert technical_channel(name, name, True) is None
+    assert technical_channel("Nd142Di", f"142Nd_{name}", True) is None
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_markers_are_kept(name: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_marker_is_known(name: str) -> None:
-    assert preprocess._technical(name, name, True)
+    assert technical_channel(name, name, True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
