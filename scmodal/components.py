@@ -1,4 +1,4 @@
-"""Principal components of a data set of any size."""
+"""Principal components of a data set of any size, and of two together."""
 
 from __future__ import annotations
 
@@ -41,3 +41,28 @@ def principal_components(x: Rows, n_components: int) -> NDArray[np.float32]:
     for rows, values in row_chunks(x, _CHUNK):
         components[rows] = pca.transform(values)
     return components
+
+
+def joint_components(
+    a: NDArray[np.float32], b: NDArray[np.float32], n_components: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Leading principal components of two tables of the same columns, one below the other; not centred.
+
+    Parameters
+    ----------
+    a, b
+        Cells x m.
+    n_components
+        How many, at most m.
+
+    Returns
+    -------
+    Both tables in these components, cells x components, float32.
+    """
+    n = len(a) + len(b)
+    mean = (a.sum(0) + b.sum(0)) / n
+    # directions of the scatter of both, without stacking them
+    scatter = a.T.astype(np.float64) @ a + b.T.astype(np.float64) @ b - n * np.outer(mean, mean)
+    _, vectors = np.linalg.eigh(scatter)
+    axes = vectors[:, : -n_components - 1 : -1].astype(np.float32)
+    return a @ axes, b @ axes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scmodal.batches import Batches
-from scmodal.components import principal_components
+from scmodal.components import joint_components, principal_components
 from scmodal.contracts import DataError, InputError
 from scmodal.io import in_memory_limit
 from scmodal.links import LinkTable
@@ -223,8 +223,8 @@ class EngineInput:
     x
         Scaled input, cells x columns, float32: in memory, or for large data rows that are made when taken.
     linked
-        For each pair that the data set is in (by the pair's position) the linked columns anchors are sought on,
-        cells x links, in the order of the pair's links.
+        For each pair that the data set is in (by the pair's position) what anchors are sought on, cells x columns: the
+        linked columns in the order of the pair's links, components of them, or matched coordinates.
     counterpart
         For each of these pairs how much of a counterpart each cell has (:mod:`scmodal.counterpart`); empty where cells
         are not matched before training.
@@ -355,12 +355,17 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     for i, j in pairs:
         usable = [set(adatas[side].var_names[varies[side]]) for side in (i, j)]
         table = links.between(modalities[i], modalities[j])
+        what = "features that are in the data and vary"
+        if preset.chromatin_genes and _with_chromatin(modalities[i], modalities[j]):
+            what += f", among the {preset.chromatin_genes:,} most variable genes of each (chromatin_genes)"
+            usable = [
+                names & _first_ranked(adatas[side], preset.chromatin_genes) for names, side in zip(usable, (i, j))
+            ]
         table = table[table["feature_a"].isin(usable[0]) & table["feature_b"].isin(usable[1])]
         if len(table) < MIN_LINKS:
             raise InputError(
-                f"{len(table)} of {len(links)} links join {modalities[i]} to {modalities[j]} features that are in "
-                f"the data and vary; at least {MIN_LINKS} are needed. Check the feature names with `scmodal link`, "
-                "or give a table of links."
+                f"{len(table)} of {len(links)} links join {modalities[i]} to {modalities[j]} {what}; at least "
+                f"{MIN_LINKS} are needed. Check the feature names with `scmodal link`, or give a table of links."
             )
         for k, column in ((i, "feature_a"), (j, "feature_b")):
             distinct = table[column].nunique()
@@ -384,7 +389,12 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
         linked = {name for block in blocks[k] for name in block.features}
         # more are ranked than were asked for, see scmodal.preprocess
         n_top = preset.n_top_genes if preset.n_top_genes >= 0 else adata.uns["scmodal"].get("n_top_genes")
-        rest = _rest_features(adata, modality, linked, varies[k], n_top)
+        usable_rest = varies[k]
+        if preset.chromatin_genes and all(
+            _with_chromatin(modalities[i], modalities[j]) for i, j in pairs if k in (i, j)
+        ):
+            usable_rest = usable_rest & adata.var_names.isin(_first_ranked(adata, preset.chromatin_genes))
+        rest = _rest_features(adata, modality, linked, usable_rest, n_top)
         if rest:
             target = None
             if modality != "cytometry":
@@ -399,6 +409,16 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
             item.told = item.batches.rows(adata) if item.batches else None
     _add_linked(inputs, adatas, pairs, preset)
     return inputs
+
+
+def _with_chromatin(first: str, second: str) -> bool:
+    """Whether two modalities are RNA and chromatin."""
+    return {first, second} == {"rna", "atac"}
+
+
+def _first_ranked(adata: AnnData, n: int) -> set[str]:
+    """The `n` most variable of a data set's genes."""
+    return set(adata.var_names[(adata.var["highly_variable_rank"] < n).to_numpy()])
 
 
 @dataclass
@@ -460,7 +480,7 @@ def without_batches(values: NDArray[np.float32], told: NDArray[np.float32] | Non
 def _add_linked(
     inputs: list[EngineInput], adatas: Sequence[AnnData], pairs: Sequence[tuple[int, int]], preset: Preset
 ) -> None:
-    """Cut out the linked columns of every pair, smooth them and match the pair's cells by them."""
+    """Cut out the linked columns of every pair, then what the preset makes of them for anchors to be sought on."""
     from scmodal.anchors import smooth
     from scmodal.counterpart import counterparts
     from scmodal.matching import match
@@ -486,3 +506,9 @@ def _add_linked(
             found = match(both, of_own, preset.matching_rounds, preset.matching_share)
             inputs[i].linked[pair], inputs[j].linked[pair] = found
             inputs[i].counterpart[pair], inputs[j].counterpart[pair] = counterparts(found, of_own)
+    elif preset.chromatin_components:
+        for pair, (i, j) in enumerate(pairs):
+            a, b = inputs[i].linked[pair], inputs[j].linked[pair]
+            if _with_chromatin(inputs[i].modality, inputs[j].modality) and a.shape[1] > preset.chromatin_components:
+                found = joint_components(a, b, preset.chromatin_components)
+                inputs[i].linked[pair], inputs[j].linked[pair] = found

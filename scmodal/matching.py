@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from scmodal.anchors import mutual_neighbours, unit_rows
+from scmodal.components import joint_components
 
 Floats = NDArray[np.float32]
 
@@ -75,13 +76,7 @@ def _joint(linked: tuple[Floats, Floats]) -> list[Floats]:
     m = scaled[0].shape[1]
     if m <= _JOINT:
         return scaled
-    mean = (scaled[0].sum(0) + scaled[1].sum(0)) / (len(scaled[0]) + len(scaled[1]))
-    # directions of the scatter of both, without stacking them
-    scatter = sum(item.T.astype(np.float64) @ item for item in scaled)
-    scatter -= (len(scaled[0]) + len(scaled[1])) * np.outer(mean, mean)
-    _, vectors = np.linalg.eigh(scatter)
-    axes = vectors[:, : -_JOINT - 1 : -1].astype(np.float32)
-    joint = [item @ axes for item in scaled]
+    joint = joint_components(scaled[0], scaled[1], _JOINT)
     # each side about its own mean: what shifts a whole data set says nothing of its cells
     return [_unit(item - item.mean(0)) for item in joint]
 

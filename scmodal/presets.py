@@ -109,6 +109,11 @@ class Preset:
     """Scaled values are clipped to plus or minus this value."""
     min_target_sum: float = 20.0
     """Least total to which the linked columns of a cell are normalised."""
+    chromatin_genes: int = 1000
+    """Most variable genes of RNA and of gene activity that are used where these two are matched, links among them; 0
+    uses what preparation marked."""
+    chromatin_components: int = 30
+    """Principal components of the linked genes of both together that anchors are then sought in; 0 takes the genes."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -133,6 +138,8 @@ PRESETS: dict[str, Preset] = {
         input_dropout=0.5,
         dropout_half_width=30.0,
         weight_anchor=3.0,
+        chromatin_genes=0,
+        chromatin_components=0,
     ),
 }
 """`paper` is the published method; `default` changes what the last section of docs/method.md names."""
