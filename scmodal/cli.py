@@ -214,10 +214,10 @@ def preprocess(
     """Find the counts, normalise, rank the variable genes."""
     from scmodal.chromatin import AtacOptions
     from scmodal.contracts import canonical_modality
-    from scmodal.io import check_writable
+    from scmodal.io import check_outputs
     from scmodal.preprocess import preprocess_to_file
 
-    check_writable(output.parent)
+    check_outputs(output)
     linked = None
     if table is not None:
         from scmodal.links import LinkTable
@@ -263,10 +263,10 @@ def link(
     pairs_of(topology, len(inputs))  # a wrong name is told before anything heavy is loaded
 
     from scmodal.inputs import modality_of
-    from scmodal.io import check_writable, read_prepared, write_json, write_tsv
+    from scmodal.io import check_outputs, read_prepared, write_json, write_tsv
     from scmodal.links import LinkTable, build_links, coverage_summary, coverage_text
 
-    check_writable(output.parent)
+    check_outputs(output, coverage_path, summary)
     adatas = [read_prepared(path, peaks=False) for path in inputs]
     own = LinkTable.read(table, [modality_of(adata) for adata in adatas]) if table is not None else None
     links, coverage = build_links(adatas, own, topology)
@@ -353,7 +353,7 @@ def integrate(
     chosen = get_preset(preset, **{**changes, **{name: value for name, value in own.items() if value is not None}})
 
     from scmodal.checkpoint import Interrupted
-    from scmodal.io import atomic_path, check_writable, read_prepared
+    from scmodal.io import atomic_path, check_outputs, check_writable, read_prepared
     from scmodal.links import LinkTable
     from scmodal.model import ScModal, pick_device
     from scmodal.results import write_latent_cells, write_run
@@ -366,7 +366,7 @@ def integrate(
             f"--resume: there is no checkpoint {checkpoint}; give the one there is (--checkpoint), or "
             "--resume-or-restart, which starts anew where there is none"
         )
-    check_writable(output if output.exists() else output.parent)
+    check_outputs(folders=[output])
     if resume != "auto":  # there, a place that takes no checkpoint is only told
         check_writable(checkpoint.parent)
     found = pick_device(device)
@@ -435,11 +435,11 @@ def _version(path: Path) -> tuple[int, int] | None:
 def impute(model_path: Path, source: str, target: str, input_path: Path, output: Path, device: str) -> None:
     """Predict one modality's features for another modality's cells."""
     from scmodal.impute import impute_to_file
-    from scmodal.io import check_writable, read_prepared
+    from scmodal.io import check_outputs, read_prepared
     from scmodal.model import ScModal
     from scmodal.predictability import cannot_be_imputed
 
-    check_writable(output.parent)
+    check_outputs(output)
     model = ScModal.load(model_path, device=device)
     made = impute_to_file(model, source, target, read_prepared(input_path, peaks=False), output)
     said = cannot_be_imputed(list(made.var_names), made.var["expected_r"].to_numpy(), source, target)
@@ -485,12 +485,10 @@ def embed(
 
     from scmodal.chromatin import AtacOptions
     from scmodal.embed import embed_file, embedding_table, label_cells
-    from scmodal.io import check_writable, read_h5mu, write_h5ad, write_parquet, write_tsv
+    from scmodal.io import check_outputs, read_h5mu, write_h5ad, write_parquet, write_tsv
     from scmodal.model import ScModal
 
-    for path in (output, table, labels_path):
-        if path is not None:
-            check_writable(path.parent)
+    check_outputs(output, table, labels_path)
     model = ScModal.load(model_path, device=device)
     adata = embed_file(model, input_path, modality, AtacOptions(genes, gene_activity=gene_activity))
     for message in adata.uns["scmodal"]["messages"]:
@@ -545,10 +543,10 @@ def transfer(
     output: Path,
 ) -> None:
     """Carry cell labels from one modality to another."""
-    from scmodal.io import check_writable, read_h5mu, write_tsv
+    from scmodal.io import check_outputs, read_h5mu, write_tsv
     from scmodal.transfer import UNKNOWN, transfer_between
 
-    check_writable(output.parent)
+    check_outputs(output)
     labels = transfer_between(
         read_h5mu(integrated),
         source,
@@ -620,11 +618,11 @@ def peakgene(
     device: str,
 ) -> None:
     """Find peaks that open and close with the imputed expression of the genes near them."""
-    from scmodal.io import check_writable
+    from scmodal.io import check_outputs
     from scmodal.peakgene.link import LinkSettings
     from scmodal.peakgene.run import Request, peak_gene
 
-    check_writable(output.parent)
+    check_outputs(folders=[output])
     settings = LinkSettings(window, n_units, unit_size, max_overlap, min_cells, background, fdr, seed)
     wanted = [gene.strip() for gene in plot_genes.split(",") if gene.strip()]
     request = Request(leave_locus_out, paired, group_key, wanted, fasta)
@@ -641,20 +639,23 @@ def peakgene(
 @click.option("--output", type=PATH, required=True, help="Metrics (JSON).")
 def evaluate(integrated: Path, model_path: Path | None, paired: bool, label_key: str | None, output: Path) -> None:
     """Measure the integration against what is known."""
-    from scmodal.io import check_writable, read_h5mu, write_json
+    from scmodal.contracts import model_seed
+    from scmodal.io import check_outputs, read_h5mu, write_json
     from scmodal.metrics import evaluate as measure
 
-    check_writable(output.parent)
+    check_outputs(output)
     mdata = read_h5mu(integrated)
-    model_path = model_path or integrated.parent / "model"
-    model = None
-    if model_path.is_dir():
-        from scmodal.model import ScModal
+    folder = model_path or integrated.parent / "model"
+    model = seed = None
+    if model_path is not None or folder.is_dir():
+        seed = model_seed(folder)
+        if paired:  # else there is nothing to compare imputed values with
+            from scmodal.model import ScModal
 
-        model = ScModal.load(model_path, device="cpu")
+            model = ScModal.load(folder, device="cpu")
     elif paired:
-        say(f"{model_path} is not there: imputation is not measured (give --model)")
-    metrics = measure(mdata, paired=paired, label_key=label_key, model=model, seed=model.seed if model else None)
+        say(f"{folder} is not there: imputation is not measured (give --model)")
+    metrics = measure(mdata, paired=paired, label_key=label_key, model=model, seed=seed)
     write_json(metrics, output)
     for line in _metric_lines(metrics):
         say(line)
@@ -689,11 +690,11 @@ def select(
     fail_on: str | None,
 ) -> None:
     """Choose the best seed, and say whether its integration can be trusted. Needs neither labels nor pairs."""
-    from scmodal.io import check_writable, read_prepared, write_json, write_tsv
+    from scmodal.io import check_outputs, read_prepared, write_json, write_tsv
     from scmodal.links import LinkTable, build_links
     from scmodal.select import as_json, as_table, at_least, select_runs
 
-    check_writable(output.parent)
+    check_outputs(output, table)
     adatas = [read_prepared(path, peaks=False) for path in inputs]
     if links_path is not None:
         links = LinkTable.read(links_path)
@@ -760,10 +761,8 @@ def report(
     multiqc_dir: Path | None,
 ) -> None:
     """One self-contained page with pictures and numbers."""
-    from scmodal.io import check_writable
     from scmodal.report import build_report
 
-    check_writable(output.parent)
     build_report(
         sample,
         list(runs),

@@ -319,6 +319,21 @@ def model_topology(folder: str | Path) -> str:
     return str(preset["topology"])
 
 
+def model_seed(folder: str | Path) -> int | None:
+    """Seed of the training of a model, from its ``model.json`` alone; None where it does not tell.
+
+    Raises
+    ------
+    InputError
+        The folder holds no model.
+    """
+    from .io import read_json
+
+    model_modalities(folder)
+    seed = read_json(Path(folder) / "model.json").get("seed")
+    return int(seed) if isinstance(seed, int) else None
+
+
 def _by_sample(rows: Sequence[tuple[str, SampleRow]]) -> dict[str, list[tuple[str, SampleRow]]]:
     """(where, row) of every sample."""
     samples: dict[str, list[tuple[str, SampleRow]]] = {}

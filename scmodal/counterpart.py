@@ -12,8 +12,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scmodal.anchors import smooth
-
 Floats = NDArray[np.float32]
 
 COLUMN = "scmodal_counterpart_"
@@ -65,6 +63,8 @@ def counterparts(coordinates: tuple[Floats, Floats], components: tuple[Floats, F
     For each side one value a cell: its transported mass over the data set's median, averaged over its neighbourhood. 1
     is usual; under :data:`ALONE` a cell hardly has a counterpart.
     """
+    from scmodal.anchors import smooth  # here, for it brings torch, which those who read the column do not need
+
     rng = np.random.default_rng(0)
     some = [item[np.sort(rng.choice(len(item), min(len(item), CELLS), replace=False))] for item in coordinates]
     potentials = _transport(some[0], some[1])

@@ -25,6 +25,7 @@ from scmodal.io.wording import FEATURE_TYPES, missing_key, reading, some
 from scmodal.io.writing import (
     DISK_ERRORS,
     atomic_path,
+    check_outputs,
     check_writable,
     mudata_options,
     plain,
@@ -54,6 +55,7 @@ __all__ = [
     "atomic_path",
     "beginning",
     "check_file",
+    "check_outputs",
     "check_writable",
     "find_counts",
     "from_anndata",

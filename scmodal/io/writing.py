@@ -64,11 +64,46 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _put_in_place(temporary: Path, path: Path) -> None:
-    """Give what was written its final name, without ever removing a folder of somebody else's files."""
-    if path.is_dir() != temporary.is_dir() and path.exists():
+def _check_kind(path: Path, folder: bool) -> None:
+    """Refuse a file's name at which a folder is, and the other way round."""
+    if path.exists() and path.is_dir() != folder:
         there = "a folder" if path.is_dir() else "a file"
         raise InputError(f"output {str(path)!r} is {there} already; choose another name, or move it away")
+
+
+def check_outputs(*files: str | Path | None, folders: Iterable[str | Path | None] = ()) -> None:
+    """Make sure that all outputs can take their names before anything is computed, so that none is left alone.
+
+    Parameters
+    ----------
+    files, folders
+        Outputs of a command; None for one that was not asked for.
+
+    Raises
+    ------
+    InputError
+        A place where nothing can be written, a folder where a file is to be or the other way round, or one name for
+        two outputs; all of them at once.
+    """
+    asked = [(Path(path), kind) for group, kind in ((files, False), (folders, True)) for path in group if path]
+    problems: list[str] = []
+    for path, folder in asked:
+        try:
+            _check_kind(path, folder)
+            check_writable(path if folder else path.parent)
+        except InputError as exc:
+            problems += exc.problems
+    names = [os.path.abspath(path) for path, _ in asked]
+    problems += [
+        f"output {name!r} is given twice; choose two names" for name in sorted(set(names)) if names.count(name) > 1
+    ]
+    if problems:
+        raise InputError(list(dict.fromkeys(problems)))
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Give what was written its final name, without ever removing a folder of somebody else's files."""
+    _check_kind(path, temporary.is_dir())
     if not path.is_dir():
         temporary.replace(path)
         return

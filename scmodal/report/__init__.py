@@ -68,12 +68,13 @@ def build_report(
     Raises
     ------
     InputError
-        Files that are missing, or whose names or contents are not those of a result; all at once.
+        Files that are missing, or whose names or contents are not those of a result, all at once; an output that
+        cannot take its name.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    from scmodal.io import atomic_path
+    from scmodal.io import atomic_path, check_outputs
     from scmodal.report.coverage import count_links, coverage_section
     from scmodal.report.imputation import imputation_section
     from scmodal.report.keynumbers import key_numbers, seeds_table
@@ -86,6 +87,7 @@ def build_report(
     from scmodal.report.reading import read_report_data
     from scmodal.report.verdict import verdict_section
 
+    check_outputs(output, folders=[multiqc_dir])
     data = read_report_data(sample, runs, coverage, evaluations, transfers, imputed, params, peakgene, selection)
     numbers = key_numbers(data)
     links = peakgene_section(data)

@@ -68,6 +68,41 @@ def test_new_cells_from_peaks_lie_where_the_training_cells_do(simulated: Path, r
         embed_file(model, simulated / "atac.h5ad", "atac")
 
 
+def paper_inputs(simulated: Path, **changes: int):
+    rna = preprocess.preprocess_files([simulated / "rna.h5ad"], "rna", "cell_type")
+    options = AtacOptions(simulated / "genes.bed")
+    atac = preprocess.preprocess_files([simulated / "atac.h5ad"], "atac", "cell_type", atac_options=options)
+    links, _ = build_links([rna, atac])
+    return (rna, atac), build_inputs([rna, atac], links, get_preset("paper", **changes))
+
+
+def test_paper_seeks_anchors_in_joint_components_of_the_shared_genes(simulated: Path) -> None:
+    _, inputs = paper_inputs(simulated)
+    n_links = [len(item.recipe.blocks[0].features) for item in inputs]
+    assert n_links[0] == n_links[1] > 30
+    columns = [item.x[:, : n_links[0]].astype(np.float64) for item in inputs]
+    stacked = np.vstack(columns)
+    _, _, axes = np.linalg.svd(stacked - stacked.mean(0), full_matrices=False)
+    for item, own in zip(inputs, columns):
+        found, expected = item.linked[0], own @ axes[:30].T
+        assert found.shape == (len(own), 30)
+        signs = np.sign((found * expected).sum(0))
+        np.testing.assert_allclose(found * signs, expected, atol=2e-3)
+    # few links are taken as they are
+    _, few = paper_inputs(simulated, chromatin_components=n_links[0])
+    np.testing.assert_array_equal(few[0].linked[0], few[0].x[:, : n_links[0]])
+
+
+def test_paper_takes_as_many_variable_genes_of_rna_as_of_chromatin(simulated: Path) -> None:
+    (rna, atac), inputs = paper_inputs(simulated, chromatin_genes=25)
+    first = [set(a.var_names[(a.var["highly_variable_rank"] < 25).to_numpy()]) for a in (rna, atac)]
+    for item, own in zip(inputs, first):
+        assert set(item.recipe.features) == own
+        assert item.recipe.linked_features == first[0] & first[1]
+    with pytest.raises(InputError, match="among the 2 most variable genes of each"):
+        paper_inputs(simulated, chromatin_genes=2)
+
+
 def test_imputed_genes_of_chromatin(run: tuple[ScModal, Path]) -> None:
     model, folder = run
     rna = read_h5mu(folder / "integrated.h5mu").mod["rna"]

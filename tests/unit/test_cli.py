@@ -324,6 +324,50 @@ def test_output_that_cannot_be_written(work: Path, tmp_path: Path, capsys):
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
+def test_an_output_in_the_way_leaves_no_other_one(work: Path, tmp_path: Path, capsys):
+    """A file or folder of the other kind at a second output is told before the first one is written."""
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.write_text("mine")
+    both = ("--input", work / "rna.h5ad", "--input", work / "protein.h5ad")
+    out = tmp_path / "out"
+    model = ("--model", work / "run/model", "--input", work / "rna.h5ad", "--modality", "rna")
+    for command in (
+        ("link", *both, "--output", out, "--coverage", folder),
+        ("link", *both, "--output", out, "--summary", folder),
+        ("select", *both, "--run", work / "run", "--links", work / "links.tsv", "--output", out, "--table", folder),
+        ("embed", *model, "--output", folder, "--table", out),
+        ("report", "--sample", "s", "--run", work / "run", "--output", out, "--multiqc-dir", file),
+        ("integrate", *both, "--output", file),
+    ):
+        assert run(*command) == 2, command[0]
+        assert "already; choose another name" in capsys.readouterr().err
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"], command[0]
+    assert run("link", *both, "--output", out, "--coverage", out) == 2
+    assert "is given twice" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert not out.exists()
+
+
+def test_evaluation_without_pairs_needs_no_torch(work: Path, tmp_path: Path, capsys):
+    integrated = ("--integrated", work / "run/integrated.h5mu", "--output", tmp_path / "m.json")
+    code = (
+        "import sys; from scmodal import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print('torch' in sys.modules)"
+    )
+    for command in (
+        ("evaluate", *integrated),
+        ("transfer", *integrated, "--from", "rna", "--to", "protein", "--label-key", "cell_type"),
+    ):
+        arguments = [sys.executable, "-c", code, *map(str, command)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "False", command[0]
+    assert run("evaluate", *integrated, "--model", tmp_path) == 2
+    assert "no model.json in it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

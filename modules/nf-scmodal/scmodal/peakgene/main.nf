@@ -35,6 +35,6 @@ process SCMODAL_PEAKGENE {
     mkdir ${prefix}
     touch ${prefix}/peak_gene.bedpe ${prefix}/peak_gene.interact
     echo '{}' > ${prefix}/peak_gene.json
-    printf 'chrom\\tstart\\tend\\tpeak\\tgene_id\\tgene\\ttss\\tstrand\\tdistance\\tr\\tz\\tp\\tfdr\\tn_units\\tgroup\\n' | gzip > ${prefix}/peak_gene.tsv.gz
+    printf 'chrom\\tstart\\tend\\tpeak\\tgene_id\\tgene\\ttss\\tstrand\\tdistance\\tr\\tz\\tp\\tfdr\\tn_units\\tgroup\\tspearman\\n' | gzip > ${prefix}/peak_gene.tsv.gz
     """
 }
