@@ -13,6 +13,8 @@ import pytest
 from anndata.io import read_elem
 from matplotlib import pyplot as plt
 
+from scmodal import ScModal, preprocess
+from scmodal.simulate import simulate
 from tests.conftest import REPO
 
 
@@ -30,6 +32,7 @@ def _module(name):
 
 
 tables, real, driving = _module("tables"), _module("peakgene_real"), _module("driving")
+heldout = _module("heldout")
 
 
 @pytest.mark.parametrize("path", tables.DOCUMENTS, ids=lambda path: path.name)
@@ -143,3 +146,21 @@ def test_simulated_chromatin_is_of_its_size_and_at_genes(tmp_path):
     chrom, middle = names.str.split(":").str[0], names.str.split("[:-]").str[1].astype(int) + 250
     near = [bool({(c, m // 1000 + d) for d in (-1, 0, 1)} & sites) for c, m in zip(chrom, middle, strict=True)]
     assert 0.15 < np.mean(near) < 0.5
+
+
+def test_cells_held_out_are_not_trained_on():
+    simulated = simulate(200, 100, 20, 3, seed=0).mod
+    prepare = {"rna": preprocess.rna, "protein": preprocess.protein}
+    adatas = [prepare[name](adata, label_key="cell_type") for name, adata in simulated.items()]
+    adatas[1] = adatas[1][20:].copy()  # 180 cells in both
+    model = ScModal("default", device="cpu", steps=60, batch_size=60, n_hidden=32)
+    row = heldout.measure(adatas, model, seed=0)
+    assert row["cells"] == 36
+    assert row["training_cells"] == 200 + 180 - 2 * 36
+    trained = model.training["n_cells"]
+    assert trained == {"rna": 200 - 36, "protein": 180 - 36}
+    for suffix in ("", "_trained"):
+        assert row[f"foscttm{suffix}"] < 0.3
+        for way in ("from_rna", "to_rna"):
+            assert row[f"accuracy_{way}{suffix}"] > 0.6
+            assert row[f"r_{way}{suffix}"] > (0.1 if way == "from_rna" else 0.03)  # most genes hardly vary
