@@ -248,6 +248,8 @@ def estimators(model: Any, source: Any, target: Any, links: Any) -> dict[str, fl
     nearest, _ = nearest_neighbours(z[names[1]], here, model.preset.impute_neighbours or 30)
     neighbours = np.stack([measured[some].mean(0) for some in nearest])
     table = links.between(*names)
+    # a preset may use the most variable genes' links alone
+    table = table[table["feature_a"].isin(own_features) & table["feature_b"].isin(features)]
     i = np.array([features.index(name) for name in table["feature_b"]])
     j = np.array([own_features.index(name) for name in table["feature_a"]])
     r = imputation_pearson(imputed.layers["scaled"][rows], truth)
