@@ -181,20 +181,26 @@ def write_latent_cells(model: ScModal, adatas: Sequence[AnnData], folder: Path) 
         pd.DataFrame(cells.obsm[LATENT_KEY], index=cells.obs_names, columns=columns).to_parquet(temporary)
 
 
+def links_in_use(model: ScModal) -> int:
+    """Links that training used: of features that vary, and of those that the preset takes."""
+    # each link is a column of both data sets of its pair
+    blocks = [block for recipe in model.recipes.values() for block in recipe.blocks if block.linked]
+    return sum(len(block.features) for block in blocks) // 2
+
+
 def training_summary(model: ScModal) -> dict[str, Any]:
     """What training did, in numbers (``metrics.json`` of an integration)."""
     from scmodal.step import HISTORY_COLUMNS
     from scmodal.training import FULL_MIXING
 
     assert model.history is not None
-    assert model.links is not None
     final = model.history.drop(columns="step").tail(FINAL_STEPS).mean()
     n_pairs = len(pairs_of(model.preset.topology, len(model.modalities)))
     return {
         **model.training,
         "preset": model.preset.name,
         "seed": model.seed,
-        "n_links": len(model.links),
+        "n_links": links_in_use(model),
         "final_losses": {
             name.removeprefix("loss_"): float(final[name]) for name in HISTORY_COLUMNS if name.startswith("loss_")
         },
