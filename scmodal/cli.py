@@ -636,8 +636,11 @@ def peakgene(
 @click.option("--model", "model_path", type=PATH, help="model/ folder (the one beside the file).")
 @click.option("--paired", is_flag=True, help="Cells of the same name are the same cell.")
 @click.option("--label-key", help="Column of obs with the true labels (the one given to preprocess).")
+@click.option("--scib", is_flag=True, help="Also iLISI, kBET, ASW, ... of scib-metrics: pip install 'scmodal[bench]'.")
 @click.option("--output", type=PATH, required=True, help="Metrics (JSON).")
-def evaluate(integrated: Path, model_path: Path | None, paired: bool, label_key: str | None, output: Path) -> None:
+def evaluate(
+    integrated: Path, model_path: Path | None, paired: bool, label_key: str | None, scib: bool, output: Path
+) -> None:
     """Measure the integration against what is known."""
     from scmodal.contracts import model_seed
     from scmodal.io import check_outputs, read_h5mu, write_json
@@ -655,7 +658,7 @@ def evaluate(integrated: Path, model_path: Path | None, paired: bool, label_key:
             model = ScModal.load(folder, device="cpu")
     elif paired:
         say(f"{folder} is not there: imputation is not measured (give --model)")
-    metrics = measure(mdata, paired=paired, label_key=label_key, model=model, seed=seed)
+    metrics = measure(mdata, paired=paired, label_key=label_key, model=model, seed=seed, scib=scib)
     write_json(metrics, output)
     for line in _metric_lines(metrics):
         say(line)
@@ -667,6 +670,9 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
         lines.append(f"label transfer {way.replace('_', ' ')}: accuracy {values['accuracy']:.3f}")
     for way, values in metrics.get("imputation", {}).items():
         lines.append(f"imputation {way.replace('_', ' ')}: mean Pearson r {values['pearson_mean']:.3f}")
+    scores = {name: value for name, value in metrics.get("scib", {}).items() if not name.startswith("n_")}
+    if scores:
+        lines.append("scib-metrics: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
     return lines
 
 

@@ -248,7 +248,12 @@ def neighbour_mixing(z_a: np.ndarray, z_b: np.ndarray, k: int = 50) -> float:
 
 
 def evaluate(
-    mdata: MuData, paired: bool, label_key: str | None = None, model: Any = None, seed: int | None = None
+    mdata: MuData,
+    paired: bool,
+    label_key: str | None = None,
+    model: Any = None,
+    seed: int | None = None,
+    scib: bool = False,
 ) -> dict[str, Any]:
     """All metrics of an integrated data set.
 
@@ -269,6 +274,8 @@ def evaluate(
         metrics (only if `paired`).
     seed
         Copied to the result.
+    scib
+        Also the scores of scib-metrics (:func:`scmodal.scib.scib_scores`), as `scib`.
 
     Returns
     -------
@@ -286,11 +293,15 @@ def evaluate(
     Raises
     ------
     InputError
-        Fewer than two modalities, no latent, `label_key` in no modality, or `paired` with fewer than 2 cell names
-        in common.
+        Fewer than two modalities, no latent, `label_key` in no modality, `paired` with fewer than 2 cell names in
+        common, or `scib` without scib-metrics or cells enough.
     DataError
         The latent has values that are not finite: training failed.
     """
+    if scib:
+        from scmodal.scib import check_installed, scib_scores
+
+        check_installed()
     order = _modalities(mdata)
     cells = {name: _cell_names(mdata, name) for name in order}
     latents = {name: np.asarray(mdata.mod[name].obsm[LATENT], dtype=np.float64) for name in order}
@@ -337,6 +348,8 @@ def evaluate(
             for source, target in ((a, b), (b, a))
         }
     result["neighbour_mixing"] = {f"{a}|{b}": neighbour_mixing(latents[a], latents[b]) for a, b in pairs}
+    if scib:
+        result["scib"] = scib_scores(latents, {name: text for name, (_, text, _) in labels.items()})
     return result
 
 
