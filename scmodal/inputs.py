@@ -494,7 +494,8 @@ def _add_linked(
         for rows, values in row_chunks(item.x, BLOCK):
             joined[rows] = values[:, : joined.shape[1]]
         if preset.smoothing > 0.0 or preset.matching_rounds > 0:
-            n_components = max(preset.smoothing_components, preset.matching_components * (preset.matching_rounds > 0))
+            # as many whether cells are matched or not: those of `scmodal select` are to be the same ones
+            n_components = max(preset.smoothing_components, preset.matching_components)
             components.append(without_batches(own_components(item, adata, n_components), item.told))
             joined = without_batches(joined, item.told)
             size = max(preset.smoothing_neighbours, min(preset.smoothing_neighbours_most, len(item.x) // 50))
