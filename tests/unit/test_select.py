@@ -21,7 +21,6 @@ from scmodal.coherence import (
     same_matches,
 )
 from scmodal.contracts import InputError
-from scmodal.counterpart import ALONE
 from scmodal.inputs import build_inputs
 from scmodal.io import MEMORY_VARIABLE, write_h5ad
 from scmodal.links import LinkTable
@@ -100,12 +99,13 @@ def test_cells_that_only_one_side_has_make_the_verdict_doubtful():
     assert choice.alone == {"rna|protein": (of_rna, of_protein)}
 
 
-def test_cells_without_a_counterpart_are_those_that_training_told(data, links):
+def test_cells_without_a_counterpart_are_those_that_training_told(data, links, monkeypatch):
     """On few cells a slightly other smoothing would give another number than the log and obs hold."""
-    some = [adata[::2].copy() for adata in data]
-    inputs = build_inputs(some, links, get_preset("default"))
-    told = tuple(float((item.counterpart[0] < ALONE).mean()) for item in inputs)
-    assert gather(some, links, "chain", 1).alone == [told]
+    monkeypatch.setattr("scmodal.select.ALONE", 1.0)  # about half of the cells
+    inputs = build_inputs(data, links, get_preset("default"))
+    told = tuple(float((item.counterpart[0] < 1.0).mean()) for item in inputs)
+    assert min(told) > 0.2
+    assert gather(data, links, "chain", 1).alone == [told]
 
 
 def test_agreement_by_hand():
