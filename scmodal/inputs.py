@@ -225,6 +225,8 @@ class EngineInput:
     linked
         For each pair that the data set is in (by the pair's position) what anchors are sought on, cells x columns: the
         linked columns in the order of the pair's links, components of them, or matched coordinates.
+    weights
+        For each of these pairs how much each link counts, 1 on average; no entry where all count alike.
     counterpart
         For each of these pairs how much of a counterpart each cell has (:mod:`scmodal.counterpart`); empty where cells
         are not matched before training.
@@ -236,6 +238,7 @@ class EngineInput:
     recipe: Recipe
     x: Rows
     linked: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    weights: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     counterpart: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     batches: Batches | None = None
     told: NDArray[np.float32] | None = None
@@ -350,18 +353,21 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
     ranges = [_Range(*column_ranges(CountView(source).blocks())) for source in sources]
     varies = [found.high > found.low for found in ranges]
     blocks: list[list[Block]] = [[] for _ in adatas]
+    weights: dict[int, NDArray[np.float32]] = {}
 
     pairs = pairs_of(preset.topology, len(adatas))
-    for i, j in pairs:
+    for pair, (i, j) in enumerate(pairs):
         usable = [set(adatas[side].var_names[varies[side]]) for side in (i, j)]
         table = links.between(modalities[i], modalities[j])
-        what = "features that are in the data and vary"
+        what = "features that are in the data and vary"  # for the message if there are too few
         if preset.chromatin_genes and _with_chromatin(modalities[i], modalities[j]):
             what += f", among the {preset.chromatin_genes:,} most variable genes of each (chromatin_genes)"
             usable = [
                 names & _first_ranked(adatas[side], preset.chromatin_genes) for names, side in zip(usable, (i, j))
             ]
-        table = table[table["feature_a"].isin(usable[0]) & table["feature_b"].isin(usable[1])]
+        if (table["weight"] == 0).any():
+            what += " and have a weight above 0"
+        table = table[table["feature_a"].isin(usable[0]) & table["feature_b"].isin(usable[1]) & (table["weight"] > 0)]
         if len(table) < MIN_LINKS:
             raise InputError(
                 f"{len(table)} of {len(links)} links join {modalities[i]} to {modalities[j]} {what}; at least "
@@ -375,6 +381,8 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
                     f"{modalities[k]} feature(s) that vary; at least {MIN_DISTINCT} are needed. Give a table of links "
                     "with more of them."
                 )
+        if (table["weight"] != table["weight"].iloc[0]).any():
+            weights[pair] = (table["weight"] / table["weight"].mean()).to_numpy(np.float32)
         names = (list(table["feature_a"]), list(table["feature_b"]))
         views = [
             CountView(sources[k], columns=adatas[k].var_names.get_indexer(features))
@@ -402,6 +410,7 @@ def build_inputs(adatas: Sequence[AnnData], links: LinkTable, preset: Preset) ->
                 target = float(np.median(totals[totals > 0]))
             blocks[k].append(Block(rest, target, linked=False))
         inputs.append(_scale(adata, ranges[k], Recipe.unfitted(adata, blocks[k], preset)))
+        inputs[-1].weights = {pair: values for pair, values in weights.items() if k in pairs[pair]}
 
     if preset.batch_covariate:
         for item, adata in zip(inputs, adatas):
@@ -504,12 +513,17 @@ def _add_linked(
     if preset.matching_rounds > 0:
         for pair, (i, j) in enumerate(pairs):
             both, of_own = (inputs[i].linked[pair], inputs[j].linked[pair]), (components[i], components[j])
-            found = match(both, of_own, preset.matching_rounds, preset.matching_share)
+            weights = inputs[i].weights.get(pair)
+            found = match(both, of_own, preset.matching_rounds, preset.matching_share, weights)
             inputs[i].linked[pair], inputs[j].linked[pair] = found
             inputs[i].counterpart[pair], inputs[j].counterpart[pair] = counterparts(found, of_own)
-    elif preset.chromatin_components:
-        for pair, (i, j) in enumerate(pairs):
-            a, b = inputs[i].linked[pair], inputs[j].linked[pair]
-            if _with_chromatin(inputs[i].modality, inputs[j].modality) and a.shape[1] > preset.chromatin_components:
-                found = joint_components(a, b, preset.chromatin_components)
-                inputs[i].linked[pair], inputs[j].linked[pair] = found
+        return
+    for pair, (i, j) in enumerate(pairs):
+        a, b = inputs[i].linked[pair], inputs[j].linked[pair]
+        if pair in inputs[i].weights:
+            # of products of two such values, as the cosine is made of, each link's has its weight
+            a, b = (values * np.sqrt(inputs[i].weights[pair]) for values in (a, b))
+        with_chromatin = _with_chromatin(inputs[i].modality, inputs[j].modality)
+        if with_chromatin and 0 < preset.chromatin_components < a.shape[1]:
+            a, b = joint_components(a, b, preset.chromatin_components)
+        inputs[i].linked[pair], inputs[j].linked[pair] = a, b

@@ -29,7 +29,11 @@ _RIDGE = 0.03
 
 
 def match(
-    linked: tuple[Floats, Floats], components: tuple[Floats, Floats], rounds: int, share: float
+    linked: tuple[Floats, Floats],
+    components: tuple[Floats, Floats],
+    rounds: int,
+    share: float,
+    weights: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Coordinates of both sides' cells in one space, from their linked features and their own components.
 
@@ -43,12 +47,14 @@ def match(
         How often pairs are sought and canonical directions found from them.
     share
         Weight of the canonical coordinates in the cosine between cells; the rest is the links'.
+    weights
+        How much each link counts among the links (m); all alike without.
 
     Returns
     -------
     Two tables with as many columns, rows of unit length: the cosine between a cell of each is how alike they are.
     """
-    links = _joint(linked)
+    links = _joint(linked, weights)
     own = [_whitened(item) for item in components]
     rng = np.random.default_rng(0)
     chosen = [np.sort(rng.choice(len(item), min(len(item), CELLS), replace=False)) for item in links]
@@ -67,12 +73,13 @@ def _unit(x: Floats) -> Floats:
     return unit_rows(x).numpy()
 
 
-def _joint(linked: tuple[Floats, Floats]) -> list[Floats]:
+def _joint(linked: tuple[Floats, Floats], weights: Floats | None) -> list[Floats]:
     """Principal components of the standardised links of both sides together, rows of unit length.
 
     Many links share few directions; what is left out of those is mostly noise.
     """
-    scaled = [_unit((item - item.mean(0)) / np.maximum(item.std(0), 1e-6)) for item in linked]
+    standard = [(item - item.mean(0)) / np.maximum(item.std(0), 1e-6) for item in linked]
+    scaled = [_unit(item if weights is None else item * np.sqrt(weights)) for item in standard]
     m = scaled[0].shape[1]
     if m <= _JOINT:
         return scaled

@@ -166,7 +166,8 @@ def gather(adatas: Sequence[AnnData], links: LinkTable, topology: str, n_null: i
         linked.append(both)
         own = (sides[i].components, sides[j].components)
         signal.append(held_out(both, own, groups_of(*names), share, n_null))
-        a, b = (float((found < ALONE).mean()) for found in counterparts(match(both, own, rounds, share), own))
+        matched = match(both, own, rounds, share, inputs[i].weights.get(pair))
+        a, b = (float((found < ALONE).mean()) for found in counterparts(matched, own))
         alone.append((a, b))
     return Evidence(sides, pairs, linked, signal, alone)
 

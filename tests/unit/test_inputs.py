@@ -101,6 +101,29 @@ def test_too_few_usable_links_are_told(rna, protein):
         build_inputs([rna, protein], links(*THREE[:2], ("G2", "P99")), PAPER)
 
 
+@pytest.mark.parametrize("preset", ["paper", "default"])
+def test_links_count_by_their_weight(rna, protein, preset):
+    five = links(*THREE, ("G3", "P2"), ("G4", "P3"))
+
+    def linked(weights):
+        table = LinkTable(five.frame.assign(weight=weights))
+        return [item.linked[0] for item in build_inputs([rna, protein], table, get_preset(preset))]
+
+    alike, doubled, uneven = linked([1.0] * 5), linked([2.0] * 5), linked([4.0, 1.0, 1.0, 1.0, 1.0])
+    four = LinkTable(five.frame.iloc[1:])
+    without = [item.linked[0] for item in build_inputs([rna, protein], four, get_preset(preset))]
+    for a, b, c, d, e in zip(alike, doubled, uneven, linked([0.0, 1.0, 1.0, 1.0, 1.0]), without):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(d, e)
+        assert a.shape == c.shape
+        if preset == "paper":  # a product of two values of the first link is 4 times that of the others
+            np.testing.assert_allclose(c, a * np.sqrt(np.array([4, 1, 1, 1, 1]) / 1.6), rtol=1e-5)
+        else:
+            assert np.abs(c - a).max() > 0.01
+    with pytest.raises(InputError, match="have a weight above 0"):
+        linked([0.0] * 5)
+
+
 def test_only_the_most_variable_of_the_rest_are_used(rna, protein):
     a, _ = build_inputs([rna, protein], links(*THREE), get_preset("paper", n_top_genes=2))
     assert a.recipe.blocks[1].features == ["G3", "G4"]

@@ -43,6 +43,18 @@ def test_own_components_add_what_the_links_do_not_say() -> None:
     assert thrice < once < by_links
 
 
+def test_wrong_links_of_little_weight_do_little_harm() -> None:
+    data = sides(noise=0.3)
+    wrong = data.linked[1].copy()
+    wrong[:, 3:] = wrong[::-1, 3:]  # half of the links lead to other cells
+    both = (data.linked[0], wrong)
+    alike = foscttm(*match(both, data.components, rounds=0, share=0.5))
+    weights = np.array([1, 1, 1, 0.05, 0.05, 0.05], np.float32)
+    weighted = foscttm(*match(both, data.components, rounds=0, share=0.5, weights=weights))
+    right = foscttm(*match((both[0][:, :3], wrong[:, :3]), data.components, rounds=0, share=0.5))
+    assert right < weighted < 0.7 * alike
+
+
 def test_shuffled_links_give_no_match() -> None:
     data = sides()
     order = np.random.default_rng(1).permutation(len(data.linked[1]))
