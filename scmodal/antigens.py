@@ -63,6 +63,9 @@ _SPECIES_WORD = r"(?:human|mouse|rat|hu|ms|rt|mu|mo)"
 
 # Taken off wherever they stand, because none can be part of the name of an antigen.
 _ALWAYS = [
+    # BD AbSeq: CD3:UCHT1|CD3E|AHS0231|pAbO; FlowJo: Comp-FITC-A :: CD19
+    re.compile(r"(?::[^:|]*)?\|[^|]*\|AHS\d{4}(?:\|pAbO)?$", re.I),
+    re.compile(r"^.*?\s*::\s*"),
     re.compile(rf"{_SEP}*\(?total{_SEP}?seq[\s_.\-]*[a-d]?\)?$", re.I),
     re.compile(rf"{_SEP}+total[a-d]$", re.I),
     re.compile(rf"^total{_SEP}?seq[\s_.\-]*[a-d]?{_SEP}+", re.I),
@@ -77,7 +80,8 @@ _ALWAYS = [
     re.compile(rf"(?:{_SEP}*\({_ISOTOPE}\)|{_SEP}+{_ISOTOPE}){_SEP}*(?:D[id])?{_SEP}*$"),
     re.compile(r"^[\s_\-:.]+|[\s_\-:.]+$"),
     # the last, so that 'ADT_Prion protein' is looked up as 'Prion protein' first
-    re.compile(rf"{_SEP}+(?:adt|prot|protein|antibody)$", re.I),
+    re.compile(rf"{_SEP}+(?:adt|prot|protein|antibody|abseq)$", re.I),
+    re.compile(r"[\s_]+ab$", re.I),  # I-Ab is an antigen of the mouse
 ]
 
 _FLUOROCHROMES = re.compile(
@@ -160,7 +164,7 @@ def resolve_name(name: str, known: Callable[[str], str | None], depth: int = 3) 
         found = resolve_name(bracket[1], known, depth - 1) or resolve_name(bracket[2], known, depth - 1)
         if found:
             return found
-    for separator in reversed(list(re.finditer(r"[\s_.\-/,|]+", name))):
+    for separator in reversed(list(re.finditer(r"[\s_.\-/,|:]+", name))):
         left, right = name[: separator.start()], name[separator.end() :]
         if not left or not right:
             continue

@@ -141,6 +141,10 @@ def test_loading_is_quick_and_imports_little() -> None:
 @pytest.mark.parametrize(
     ("name", "canonical"),
     [
+        ("CD3:UCHT1|CD3E|AHS0231|pAbO", "CD3"), ("CD45RA:HI100|PTPRC|AHS0009|pAbO", "CD45RA"),
+        ("HLA-DR|CD74|AHS0035|pAbO", "HLA-DR"), ("CD127:HIL-7R-M21|IL7R|AHS0028|pAbO", "CD127"), ("CD3:UCHT1", "CD3"),
+        ("Comp-FITC-A :: CD19", "CD19"), ("BV421-A :: CD4", "CD4"), ("CD20_abseq", "CD20"), ("CD20 Ab", "CD20"),
+        ("I-Ab", "I-A/I-E"), ("TCR-gamma-delta:B1|TRD_TRG|AHS0015|pAbO", normalise_antigen("TCR-gamma-delta")),
         ("CD3", "CD3"), ("CD3e", "CD3"), ("CD3E", "CD3"), ("CD3_TotalSeqB", "CD3"), ("ADT_CD3_A0034", "CD3"),
         ("A0034-CD3", "CD3"), ("cd3.1", "CD3"), ("cd3.2", "CD3"), ("CD3-UCHT1", "CD3"), ("CD3_(UCHT1)", "CD3"),
         ("141Pr_CD3", "CD3"), ("CD3(Nd142)Di", "CD3"), ("Er168Di_CD3", "CD3"), ("CD3.Nd142.Di", "CD3"),
