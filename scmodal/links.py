@@ -58,6 +58,7 @@ MIN_LINKS = 3
 _GENE_ID = r"ENS[A-Z]*G\d{6,}"
 
 _GENES = frozenset({"rna", "atac"})
+_LARGE_PANEL = 300  # few panels of antibodies have more features
 
 
 @dataclass
@@ -425,8 +426,9 @@ def build_links(
     Raises
     ------
     InputError
-        A faulty table; fewer than two modalities, or one twice; an unknown topology; fewer than 3 links between two
-        matched modalities (with the coverage report and, of three or more, the order or topology that would do).
+        A faulty table; fewer than two modalities, or one twice; genes given as proteins; an unknown topology; fewer
+        than 3 links between two matched modalities (with the coverage report and, of three or more, the order or
+        topology that would do).
     """
     sides = [_side(adata, i) for i, adata in enumerate(adatas)]
     if len(sides) < 2:
@@ -441,6 +443,9 @@ def build_links(
     if table is not None:
         user, said = check_table(table, "links table")
         messages += said
+
+    else:
+        _check_panels(pairs)
 
     genes = [name for side in sides if side.modality in _GENES for name in side.symbols]
     species = guess_species(genes)
@@ -565,6 +570,28 @@ def _check_distinct(sides: Sequence[_Side]) -> None:
                 f"inputs {' and '.join(at)} are of one modality, {modality}: join them in `scmodal preprocess` "
                 "(several --input and a --batch-key)"
             )
+
+
+def _check_panels(pairs: Sequence[tuple[_Side, _Side]]) -> None:
+    """Refuse a panel of antibodies that can only be the genes: names of genes are antigens, too, and were linked."""
+    problems = []
+    for pair in pairs:
+        a, b = sorted(pair, key=lambda side: side.modality not in ANTIBODY)
+        if a.modality not in ANTIBODY or b.modality not in _GENES:
+            continue
+        n_a, n_b, n_both = len(a.names), len(b.names), len(set(a.names) & set(b.names))
+        if n_both > _LARGE_PANEL and n_both > n_b / 2:
+            problems.append(
+                f"{n_both:,} of the {n_a:,} {a.modality} features are {b.modality} features, too: is one file given "
+                f"for both? Give the {a.modality} data of their own"
+            )
+        elif n_a > 3 * _LARGE_PANEL and n_a > 5 * n_b:
+            problems.append(
+                f"the {a.modality} data have {n_a:,} features and the {b.modality} data {n_b:,}: are the two files "
+                "exchanged? (If not, name the links in a table)"
+            )
+    if problems:
+        raise InputError(problems)
 
 
 def _other_ways(modalities: Sequence[str], topology: str, linked: set[frozenset[str]]) -> str:

@@ -447,6 +447,22 @@ def test_all_features_linked_is_told_of_the_pair_that_lacks_links() -> None:
         build_links([*adatas, data("cytometry", ["CD4", "CD33", "CD38", "CD5"])])
 
 
+def test_genes_given_as_proteins_are_told() -> None:
+    genes = sorted(known_genes("human"))[:400] + [f"GENE{i}" for i in range(1600)]
+    panel = ["CD3", "CD4", "CD8", "CD19", "CD14", "CD56"]
+    with pytest.raises(
+        InputError, match=r"2,000 of the 2,000 protein features are rna features, too: is one file given"
+    ):
+        build_links([data("rna", genes), data("protein", genes)])
+    with pytest.raises(
+        InputError, match="protein data have 2,000 features and the rna data 6: are the two files exchanged"
+    ):
+        build_links([data("rna", panel), data("protein", genes)])
+    # a large panel whose antibodies are named by their genes is one
+    links, _ = build_links([data("rna", genes), data("protein", genes[:400])])
+    assert len(links) > 300
+
+
 @pytest.mark.parametrize(
     ("rna", "protein", "told"),
     [
