@@ -15,6 +15,7 @@ test: setup
 
 # Whole runs that take a minute or more each, real clusters and containers where there are any.
 test-slow: setup
+	@scripts/get_nf_test.sh
 	$(PY) -m pytest -n 2 --dist loadfile -m slow tests
 
 test-unit: setup
