@@ -359,7 +359,20 @@ def imputation(prepared: Prepared, imputed: list[np.ndarray]) -> dict[str, float
     return found
 
 
-def measure(
+@dataclass(frozen=True)
+class PeerRun:
+    """What one run of a peer gives."""
+
+    latents: list[np.ndarray]
+    """Of both data sets, in the order of their cells."""
+    imputed: list[np.ndarray] | None
+    """What it imputed in them, where it was handed the inputs."""
+    seconds: float
+    used: dict[str, Any]
+    """What the runner tells of itself: versions, settings, memory."""
+
+
+def run_peer(
     prepared: Prepared,
     interpreter: Path,
     runner: Path,
@@ -368,10 +381,8 @@ def measure(
     limit: float,
     asked: dict[str, Any] | None = None,
     with_inputs: bool = False,
-) -> dict[str, Any]:
-    """One run of a peer: every number of one seed.
-
-    `asked` is handed over as ``asked.json``. With the input of preset `paper` handed over, imputed values are judged.
+) -> PeerRun:
+    """Run a peer once. `asked` is handed over as ``asked.json``.
 
     Raises
     ------
@@ -403,11 +414,30 @@ def measure(
         raise PeerError("its latents have values that are not finite")
     second = np.empty_like(given)
     second[order] = given
+    return PeerRun([first, second], imputed, seconds, used)
+
+
+def measure(
+    prepared: Prepared,
+    interpreter: Path,
+    runner: Path,
+    seed: int,
+    threads: int,
+    limit: float,
+    asked: dict[str, Any] | None = None,
+    with_inputs: bool = False,
+) -> dict[str, Any]:
+    """One run of a peer (:func:`run_peer`): every number of one seed.
+
+    With the input of preset `paper` handed over, imputed values are judged.
+    """
+    run = run_peer(prepared, interpreter, runner, seed, threads, limit, asked, with_inputs)
+    used = dict(run.used)
     return {
         "seed": seed,
-        **scores(prepared, [first, second], seed),
-        **(imputation(prepared, imputed) if imputed else {}),
-        "seconds": round(seconds, 1),
+        **scores(prepared, run.latents, seed),
+        **(imputation(prepared, run.imputed) if run.imputed else {}),
+        "seconds": round(run.seconds, 1),
         "peak_gb": round(used.pop("peak_gb"), 2),
         "used": {**used, "threads": threads},
     }
