@@ -461,6 +461,44 @@ def stress(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def heldout(results: dict[str, Any]) -> str:
+    """Cells left out of training beside as many of those trained on, mean and range over seeds."""
+    columns = {
+        "foscttm": "FOSCTTM",
+        "accuracy_from_rna": "accuracy from RNA",
+        "accuracy_to_rna": "accuracy to RNA",
+        "r_from_rna": "r imputed from RNA",
+        "r_to_rna": "r imputed to RNA",
+    }
+    lines = ["| data set | cells | | seeds | " + " | ".join(columns.values()) + " |"]
+    lines.append("|---|---|---|---|" + "---|" * len(columns))
+    for data_set, entry in results["data_sets"].items():
+        for suffix, title in (("", "left out"), ("_trained", "trained on")):
+            numbers = [_mean_and_range(entry["summary"][key + suffix], 3) for key in columns]
+            cells = f"{entry['summary']['cells']['mean']:,.0f}"
+            lines.append("| " + " | ".join([f"`{data_set}`", cells, title, str(len(entry["seeds"])), *numbers]) + " |")
+    return "\n".join(lines)
+
+
+def mixing(results: dict[str, Any]) -> str:
+    """Scores of scib-metrics, one seed."""
+    methods = loaded("peers")["methods"]
+    columns = {
+        "ilisi": "iLISI",
+        "kbet": "kBET",
+        "graph_connectivity": "graph connectivity",
+        "silhouette_label": "ASW",
+        "nmi": "NMI",
+        "ari": "ARI",
+    }
+    lines = ["| data set | method | " + " | ".join(columns.values()) + " |", "|---|---|" + "---|" * len(columns)]
+    for key, found in results["settings"].items():
+        data_set, name = key.split(":")
+        title = methods[name]["title"] if name in methods else f"scMODAL, `{name}`"
+        lines.append("| " + " | ".join([f"`{data_set}`", title, *(f"{found[c]:.3f}" for c in columns)]) + " |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "quality": quality,
     "peers": peers,
@@ -478,6 +516,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "selection": selection,
     "headline": headline,
     "versus": versus,
+    "heldout": heldout,
+    "mixing": mixing,
 }
 SOURCES = dict.fromkeys(("imputation", "selection", "headline"), "quality") | {"versus": "peers", "authors": "peers"}
 """JSON of a table that does not bear its name."""
