@@ -119,19 +119,64 @@ class Checked:
     """What goes into ``uns["scmodal"]``."""
 
 
-def _wanted_types(adata: AnnData, modality: str, name: str, messages: list[str]) -> np.ndarray | None:
-    """Mask of the features of the wanted 10x type; None where all are, or var does not say of which type they are."""
+def _of_type(types: pd.Series, modality: str, name: str) -> np.ndarray | None:
+    """Mask of the features of the wanted 10x type; None where none is said to be of it, or all are."""
     wanted = FEATURE_TYPES.get(modality)
-    if wanted is None or "feature_types" not in adata.var:
-        return None
-    types = adata.var["feature_types"].astype(str)
     present = sorted(types.unique())
-    check_feature_types(present, modality, name)
+    check_feature_types([t for t in present if t], modality, name)
     if wanted not in present or len(present) == 1:
         return None
-    keep = (types == wanted).to_numpy()
-    messages.append(f"{int(keep.sum()):,} of {len(keep):,} features are {wanted!r} and were taken.")
-    return np.asarray(keep)
+    return np.asarray(types == wanted)
+
+
+def _numbered(names: pd.Index) -> pd.MultiIndex:
+    """Names with how often each occurs, and the which one it is."""
+    series = pd.Series(names.astype(str).to_numpy())
+    groups = series.groupby(series)
+    return pd.MultiIndex.from_arrays([series, groups.transform("size"), groups.cumcount()])
+
+
+def _types_of_raw(adata: AnnData) -> pd.Series | None:
+    """Feature types of raw, by its own annotation, else by name from var (empty where that has no such feature)."""
+    raw_var = adata.raw.var
+    if "feature_types" in raw_var:
+        return raw_var["feature_types"].astype(str)
+    if "feature_types" not in adata.var:
+        return None
+    # A name that occurs here once and there twice, as of a gene and its protein, does not tell which of them it is.
+    position = _numbered(adata.var_names).get_indexer(_numbered(raw_var.index))
+    types = adata.var["feature_types"].astype(str).to_numpy(dtype=object)
+    return pd.Series(np.where(position >= 0, types[position], ""), index=raw_var.index)
+
+
+def _raw_features(adata: AnnData, modality: str, name: str, messages: list[str]) -> np.ndarray | None:
+    """Mask of the features of raw to take; None for all of them."""
+    types = _types_of_raw(adata)
+    keep = None if types is None else _of_type(types, modality, name)
+    if types is None or keep is None:
+        return None
+    unknown = (types == "").to_numpy()
+    said = f"{int(keep.sum()):,} of {len(keep):,} features are {FEATURE_TYPES[modality]!r} and were taken"
+    if unknown.any():
+        # Raw is mostly kept for the genes that a selection took out of var; panels of antibodies are kept whole.
+        intervals = np.array([bool(INTERVAL.fullmatch(str(n))) for n in types.index])
+        guessed = {"rna": unknown & ~intervals, "atac": unknown & intervals}.get(modality, np.zeros_like(unknown))
+        keep |= guessed
+        said += (
+            f" from raw; {int(unknown.sum()):,} others of raw are not in var, which has the types: "
+            f"{int(guessed.sum()):,} of them were taken, too"
+        )
+    if keep.all():
+        return None
+    messages.append(f"{said}.")
+    return keep
+
+
+def _wanted_types(adata: AnnData, modality: str, name: str) -> np.ndarray | None:
+    """Mask of the features of the wanted 10x type; None where all are, or var does not say of which type they are."""
+    if "feature_types" not in adata.var:
+        return None
+    return _of_type(adata.var["feature_types"].astype(str), modality, name)
 
 
 def from_anndata(
@@ -192,7 +237,7 @@ def check_modality(
     """Find the counts, check names and values: the part of :func:`from_anndata` that reads matrices but makes none."""
     modality = canonical_modality(modality)
     notes = list(messages)
-    keep = _wanted_types(adata, modality, name, notes)
+    keep = _wanted_types(adata, modality, name)
     n_cells, n_features = adata.shape
     if n_features == 0 and adata.raw is not None:
         n_features = adata.raw.shape[1]
@@ -220,13 +265,18 @@ def check_modality(
             matrix, where = find_counts(adata, name)
         except InputError as exc:
             problems += exc.problems
+        if keep is not None:
+            var = var.loc[keep]
         if where == "raw":
-            raw_var = adata.raw.var.copy()
+            keep = _raw_features(adata, modality, name, notes)
+            raw_var = adata.raw.var if keep is None else adata.raw.var.loc[keep]
             extra = [c for c in var.columns if c not in raw_var.columns]
-            var = raw_var.join(var[extra]) if var.index.is_unique and raw_var.index.is_unique else raw_var
+            var = raw_var.join(var[extra]) if var.index.is_unique and raw_var.index.is_unique else raw_var.copy()
         elif keep is not None:
-            columns = np.flatnonzero(keep)
-            var = var.iloc[columns]
+            notes.append(
+                f"{int(keep.sum()):,} of {len(keep):,} features are {FEATURE_TYPES[modality]!r} and were taken."
+            )
+        columns = None if keep is None else np.flatnonzero(keep)
         if where != "X":
             notes.append(
                 f"Raw counts were taken from {'raw.X' if where == 'raw' else 'layers[' + repr('counts') + ']'}."

@@ -148,6 +148,53 @@ def test_counts_in_raw_bring_all_genes_of_raw(tmp_path: Path) -> None:
     assert "raw.X" in messages(read)
 
 
+def both_in_raw(types_in_raw: bool, names: list[str] = BOTH) -> AnnData:
+    """RNA and proteins whose counts are in raw alone, normalised in X, with the last two genes left out of var."""
+    adata = AnnData(counts(8, 9), var=pd.DataFrame({"feature_types": TYPES}, index=names))
+    whole = adata.copy()
+    if not types_in_raw:
+        del whole.var["feature_types"]
+    adata.raw = whole
+    adata.X = np.log1p(adata.X)
+    return adata[:, [0, 1, 2, 3, 6, 7, 8]].copy()
+
+
+@pytest.mark.parametrize("types_in_raw", [True, False])
+@pytest.mark.parametrize("large", [False, True])
+def test_counts_in_raw_are_of_the_wanted_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, types_in_raw: bool, large: bool
+) -> None:
+    both_in_raw(types_in_raw).write_h5ad(tmp_path / "a.h5ad")
+    whole = counts(8, 9)
+    for modality, wanted, values in (("rna", GENES, whole[:, :6]), ("protein", PROTEINS, whole[:, 6:])):
+        if large:
+            monkeypatch.setenv(io.MEMORY_VARIABLE, "0")
+            checked = io.open_counts(tmp_path / "a.h5ad", modality)
+            assert checked is not None
+            assert list(checked.var.index) == wanted
+            assert checked.columns is not None
+            np.testing.assert_array_equal(checked.matrix[:][:, checked.columns], values)
+            continue
+        read = io.read_modality(tmp_path / "a.h5ad", modality)
+        assert read.uns["scmodal"]["counts_from"] == "raw"
+        assert list(read.var_names) == wanted
+        np.testing.assert_array_equal(dense(read.X), values)
+        if types_in_raw:
+            assert f"{len(wanted)} of 9 features" in messages(read)
+        else:
+            assert f"2 others of raw are not in var, which has the types: {2 if modality == 'rna' else 0}" in messages(
+                read
+            )
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+@pytest.mark.parametrize("types_in_raw", [True, False])
+def test_a_gene_and_its_protein_of_one_name_in_raw(types_in_raw: bool) -> None:
+    adata = both_in_raw(types_in_raw, [*GENES, "CD4", "CD8A", "CD19"])
+    assert list(io.from_anndata(adata, "protein").var_names) == ["CD4", "CD8A", "CD19"]
+    assert list(io.from_anndata(adata, "rna").var_names) == GENES
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
