@@ -253,6 +253,54 @@ def test_ensembl_ids_give_way_to_symbols() -> None:
     assert "1 without a symbol" in messages(read)
 
 
+@pytest.mark.parametrize(
+    "column",
+    ["symbol", "SYMBOL", "gene_short_name", "gene_names", "hgnc_symbol", "gene", "external_gene_name", "Gene Symbol"],
+)
+def test_columns_of_symbols(column: str) -> None:
+    adata = rna_anndata()
+    adata.var_names = [f"ENSG{i:011d}" for i in range(6)]
+    adata.var["gene_name"] = adata.var_names  # holds no symbols
+    adata.var[column] = GENES
+    read = io.from_anndata(adata, "rna")
+    assert list(read.var_names) == GENES
+    assert column in messages(read)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([f"GRCh38_{g}" for g in GENES], GENES),
+        ([f"hg38-{g}" for g in GENES], GENES),
+        ([*(f"HUMAN_{g}" for g in GENES[:4]), "MOUSE_Cd14", "MOUSE_Cd14"], [*GENES[:4], "Cd14", "Cd14-1"]),
+        ([f"mm10___{g.title()}" for g in GENES], [g.title() for g in GENES]),
+        ([f"{g}_ENSG{i:011d}" for i, g in enumerate(GENES)], GENES),
+        ([f"{g}-ENSG{i:011d}.12" for i, g in enumerate(GENES)], GENES),
+        ([f"GRCh38_ENSG{i:011d}_{g}" for i, g in enumerate(["HLA-A", "HLA-A", *GENES[2:]])],
+         ["HLA-A", "HLA-A-1", *GENES[2:]]),
+        ([f"GRCh38_{g}" for g in GENES[:3]] + GENES[3:], None),
+        ([f"{g}_ENSG{i:011d}" for i, g in enumerate(GENES[:3])] + GENES[3:], None),
+    ],
+)  # fmt: skip
+def test_names_that_hold_more_than_the_symbol(names: list[str], expected: list[str] | None) -> None:
+    adata = rna_anndata()
+    adata.var_names = names
+    read = io.from_anndata(adata, "rna")
+    assert list(read.var_names) == (names if expected is None else expected)
+    assert ("of 6 feature names" in messages(read)) == (expected is not None)
+    if "_ENSG" in names[0]:
+        assert ("gene_id" in read.var) == (expected is not None)
+
+
+def test_genome_before_the_symbol_in_var() -> None:
+    adata = rna_anndata()
+    adata.var["name"] = [f"GRCh38_{g}" for g in GENES]
+    adata.var_names = [f"GRCh38_ENSG{i:011d}" for i in range(6)]
+    read = io.from_anndata(adata, "rna")
+    assert list(read.var_names) == GENES
+    assert read.var["gene_id"].iloc[1] == "ENSG00000000001"
+
+
 def test_peaks_are_no_genes() -> None:
     adata = rna_anndata()
     adata.var_names = [f"chr1:{i}00-{i}99" for i in range(1, 7)]
