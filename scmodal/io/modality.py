@@ -6,7 +6,7 @@ import contextlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,9 @@ SYMBOL_COLUMNS = (
     "name",
 )
 """Columns of ``var``, in any case, in which gene symbols are looked for when the names are Ensembl ids."""
+
+CountsFinder = Callable[["AnnData", str], tuple[Any, str]]
+"""As :func:`scmodal.io.find_counts`."""
 
 _MOST = 0.9  # share of the names that must have a form for it to be taken off
 
@@ -260,6 +263,7 @@ def from_anndata(
     *,
     messages: Sequence[str] = (),
     number_duplicates: bool = False,
+    find: CountsFinder = find_counts,
 ) -> AnnData:
     """One modality in the form that every reader gives, from an AnnData as people have it.
 
@@ -275,6 +279,8 @@ def from_anndata(
         What was noticed before.
     number_duplicates
         Number repeated feature names instead of refusing them.
+    find
+        What finds the counts, and says where they are or what is wrong with them.
 
     Returns
     -------
@@ -292,7 +298,7 @@ def from_anndata(
 
     if adata.isbacked:
         adata = adata.to_memory()
-    checked = check_modality(adata, modality, name, messages, number_duplicates)
+    checked = check_modality(adata, modality, name, messages, number_duplicates, find)
     matrix = checked.matrix if checked.columns is None else checked.matrix[:, checked.columns]
     if checked.own["modality"] == "cytometry":
         result = AnnData(X=matrix, obs=checked.obs, var=checked.var)
@@ -306,7 +312,12 @@ def from_anndata(
 
 
 def check_modality(
-    adata: AnnData, modality: str, name: str, messages: Sequence[str], number_duplicates: bool = False
+    adata: AnnData,
+    modality: str,
+    name: str,
+    messages: Sequence[str],
+    number_duplicates: bool = False,
+    find: CountsFinder = find_counts,
 ) -> Checked:
     """Find the counts, check names and values: the part of :func:`from_anndata` that reads matrices but makes none."""
     modality = canonical_modality(modality)
@@ -336,7 +347,7 @@ def check_modality(
             )
     else:
         try:
-            matrix, where = find_counts(adata, name)
+            matrix, where = find(adata, name)
         except InputError as exc:
             problems += exc.problems
         if keep is not None:

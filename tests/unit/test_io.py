@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -214,6 +215,60 @@ def test_values_that_are_no_counts(tmp_path: Path, change, words, form) -> None:
         io.read_modality(tmp_path / "bad.h5ad", "rna")
     for word in [*words, "bad.h5ad"]:
         assert word in problem(exc)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("large", [False, True])
+def test_corrected_counts_are_told_from_normalised_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form, large: bool
+) -> None:
+    whole = counts(8, 6)
+    corrected = 10 * whole * np.random.default_rng(1).uniform(0.8, 1, whole.shape)
+    normalised = whole / whole.sum(1, keepdims=True) * 1e4
+    if large and form is sp.csc_matrix:
+        pytest.skip("refused for its layout")
+    if large:
+        monkeypatch.setenv(io.MEMORY_VARIABLE, "0")
+    for i, (values, said, unsaid) in enumerate(
+        [
+            (corrected, "look like corrected or estimated counts", "already normalised"),
+            (normalised, "X already normalised", "look like corrected"),
+            (normalised[:, :5], "X already normalised", "look like corrected"),
+            (np.log1p(normalised), "X already normalised", "look like corrected"),
+        ]
+    ):
+        adata = rna_anndata()[:, : values.shape[1]].copy()
+        adata.X = form(values.astype(np.float32))
+        path = tmp_path / f"{i}.h5ad"
+        adata.write_h5ad(path)
+        with pytest.raises(InputError) as exc:
+            (io.open_counts if large else io.read_modality)(path, "rna")
+        assert said in problem(exc)
+        assert unsaid not in problem(exc)
+
+
+def test_corrected_counts_in_the_layer() -> None:
+    adata = rna_anndata()
+    adata.layers["counts"] = sp.csr_matrix(counts() * 10 * np.random.default_rng(1).uniform(0.8, 1, (8, 6)))
+    adata.X = np.log1p(adata.X.toarray())
+    with pytest.raises(InputError, match=r"values of layers/counts look like corrected.*Round them"):
+        io.find_counts(adata)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_counts_in_another_layer_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    adata = rna_anndata()
+    adata.layers["scaled"] = adata.X.toarray() - 0.5
+    adata.layers["raw_counts"] = adata.X.tocsc()
+    adata.X = sp.csr_matrix(np.log1p(adata.X.toarray()))
+    if large:
+        monkeypatch.setenv(io.MEMORY_VARIABLE, "0")
+    for i, mend in enumerate(["adata.layers['counts'] = adata.layers['raw_counts']", "there: 'scaled'"]):
+        adata.write_h5ad(tmp_path / f"{i}.h5ad")
+        with pytest.raises(InputError) as exc:
+            (io.open_counts if large else io.read_modality)(tmp_path / f"{i}.h5ad", "rna")
+        assert mend in problem(exc)
+        adata.layers.pop("raw_counts", None)
 
 
 def test_input_is_not_changed() -> None:
@@ -447,7 +502,15 @@ def test_table_in_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         ("cell,CD4,CD4\na,1,2\n", ["duplicated feature names", "'CD4'"]),
         ("cell,CD4,CD8\na,1,2\na,1,2\n", ["duplicated cell names", "'a'"]),
         ("cell,CD4,CD8\na,1,2\nb,x,2\nc,2,2\n", ["'x' in column 'CD4', data row 2"]),
-        ("cell,CD4,CD8\na,1,\nb,1,2\n", ["NaN", "'CD8'"]),
+        ("cell,CD4,CD8\na,1,\nb,1,2\n", ["NaN", "remove the column 'CD8'"]),
+        (",a,b\nCD4,1,\nCD8,1,2\nCD19,1,0\n", ["NaN", "cell 'b'", "remove the row 'CD4'"]),
+        ("cell;CD4;CD8\na;0,5;1\nb;1,25;2\n", ["decimal commas", "'0,5' in column 'CD4'", "decimal points"]),
+        ("cell\tCD4\tCD8\na\t1,000\t1\nb\t1,250,000\t2\n", ["decimal commas", "marks between thousands"]),
+        ("cell,CD4,CD8,CD19,percent\na,1,0,2,0.5\nb,2,2,0,1.5\n", ["in 1 of 4 columns ('percent')", "no features"]),
+        ("cell,CD4,CD8\na,0.69,0\nb,1.1,0.69\n", ["fractional", "in 2 of 2 columns", "already normalised"]),
+        ("cell,CD4,CD8\na,1,-2\nb,1,2\n", ["negative", "'CD8'", "raw counts"]),
+        ("cell,CD4,CD8,CD19\na,21.3,2.5,7.4\nb,18.2,1.1,3.7\n", ["corrected or estimated counts", "round them"]),
+        ("cell,CD4,cell\na,1,2\n", ["duplicated feature names", "'cell'"]),
         ("cell,CD4,CD8\n", ["no cells"]),
         ("justone\nvalue\n", ["neither commas nor tabs"]),
         ("cell,CD4,\na,1,2\n", ["column 3 has no name"]),
@@ -459,6 +522,7 @@ def test_bad_tables(tmp_path: Path, text: str, words: list[str]) -> None:
         io.read_modality(tmp_path / "t.csv", "rna")
     for word in [*words, "t.csv"]:
         assert word in problem(exc)
+    assert "layers" not in problem(exc)
 
 
 @pytest.mark.parametrize(
@@ -481,6 +545,72 @@ def test_table_of_unknown_names_is_not_turned(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",ab1,ab2\nCD4+ cell,1,2\nb,0,1\nc,3,1\n")
     read = io.read_modality(tmp_path / "t.csv", "protein")
     assert list(read.var_names) == ["ab1", "ab2"]
+
+
+PANEL = ["CD3", "CD4", "CD8a", "CD14", "CD15", "CD16", "CD19", "CD25", "CD45RA", "PD-1", "TIGIT", "IgG1", "IgG2a"]
+SOME_GENES = [*GENES, *(f"Z{a}Q{b}{i}" for i, (a, b) in enumerate(itertools.product("GHJKLMNPRS", repeat=2)))]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"V{i}" for i in range(300)],  # V28 is CX3CR1
+        [f"c{i}" for i in range(300)],  # C33 is CD82
+        [f"{row}{column}" for row in "ABCDEFGH" for column in range(1, 13)],  # F3, D6 and H2
+        [f"{plate}_{row}{column}" for plate in ("p1", "p2") for row in "ABCDEFGH" for column in range(1, 13)],
+        [f"{kind}_{i}" for kind in ("CD4", "CD8", "B", "NK") for i in range(50)],
+        [f"CD4_{i}" for i in range(50)],
+    ],
+)
+@pytest.mark.parametrize("features", [PANEL, SOME_GENES])
+@pytest.mark.parametrize("sep", [",", "\t"])
+def test_cells_that_are_named_like_antigens(tmp_path: Path, cells: list[str], features: list[str], sep: str) -> None:
+    values = np.random.default_rng(0).poisson(2, (len(cells), len(features))) + 1
+    frame = pd.DataFrame(values, index=cells, columns=features)
+    for turned, table in (("across", frame), ("down", frame.T)):
+        table.to_csv(tmp_path / f"{turned}.csv", sep=sep)
+        read = io.read_modality(tmp_path / f"{turned}.csv", "protein")
+        assert list(read.obs_names) == cells
+        assert list(read.var_names) == features
+        np.testing.assert_array_equal(dense(read.X), values)
+
+
+@pytest.mark.parametrize("kinds", [["CD4 T", "CD8 T", "CD14 Mono", "CD16 Mono", "CD19 B", "CD56 NK"]])
+def test_sorted_cells_are_no_features(tmp_path: Path, kinds: list[str]) -> None:
+    features = [*SOME_GENES, "CD19", "FCGR3A", "CX3CR1"]
+    frame = pd.DataFrame(np.arange(len(kinds) * len(features)).reshape(len(kinds), -1), index=kinds, columns=features)
+    frame.to_csv(tmp_path / "t.csv")
+    assert list(io.read_modality(tmp_path / "t.csv", "rna").obs_names) == kinds
+
+
+@pytest.mark.parametrize("head", ["", "cell", "names"])
+def test_cell_names_stay_as_they_stand(tmp_path: Path, head: str) -> None:
+    cells = ["0000", "0001", "NA", "None", "nan", "1e5", "1.0", "12345678901234567890"]
+    if head == "names":
+        cells = cells[:2]  # without a word for it, numbers with zeros in front are still names
+    values = counts(len(cells), 6)
+    for table, name in ((pd.DataFrame(values, cells, GENES), "t.csv"), (pd.DataFrame(values.T, GENES, cells), "f.csv")):
+        table.to_csv(tmp_path / name, index_label=head)
+        read = io.read_modality(tmp_path / name, "rna")
+        assert list(read.obs_names) == cells
+        np.testing.assert_array_equal(dense(read.X), values)
+
+
+def test_first_column_that_is_a_measurement(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("CD3,CD4,CD19\n1,2,0\n1,5,1\n4,0,2\n")
+    read = io.read_modality(tmp_path / "t.csv", "protein")
+    assert list(read.var_names) == ["CD3", "CD4", "CD19"]
+    np.testing.assert_array_equal(dense(read.X), [[1, 2, 0], [1, 5, 1], [4, 0, 2]])
+    (tmp_path / "u.csv").write_text("CD3,CD4\n0.5,1.5\n2.5,NA\nNA,1\n")
+    with pytest.raises(InputError, match=r"missing.*'cell2', feature 'CD4'"):
+        io.read_modality(tmp_path / "u.csv", "cytometry")
+
+
+def test_table_that_turns_latin_1_far_down(tmp_path: Path) -> None:
+    lines = ["cell;CD3;CD4;kind", *(f"c{i};{i};1;naive" for i in range(2000)), "c;1;2;na\xefve"]
+    (tmp_path / "t.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(InputError, match=r"t\.csv: not a text table in UTF-8.*save it as .csv or .tsv in UTF-8"):
+        io.read_modality(tmp_path / "t.csv", "protein")
 
 
 def write_fcs(path: Path, values: np.ndarray, channels: list[str], markers: list[str], cyt: str = "") -> None:
@@ -542,7 +672,8 @@ def foreign_hdf5(path: Path) -> None:
         ("a.rds", lambda p: p.write_bytes(b"RDX3\n\x00\x00"), ["not read"]),
         ("a.mtx", lambda p: p.write_text("%%MatrixMarket matrix\n"), ["give the folder"]),
         ("a.csv.gz", lambda p: p.write_bytes(b"\x1f\x8b\x08\x00broken"), ["cannot be unpacked"]),
-        ("a.csv", lambda p: p.write_bytes(b"\xe4\xf6,b\nc,1\n"), ["UTF-8"]),
+        ("a.csv", lambda p: p.write_bytes(b"\xe4\xf6,b\nc,1\n"), ["save it as .csv or .tsv in UTF-8"]),
+        ("a.csv", lambda p: p.write_text("cell,CD4\nc,1\n", "utf-16"), ["UTF-16", "save it as .csv or .tsv in UTF-8"]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("look", [io.probe, io.read_modality])
@@ -735,9 +866,23 @@ def test_read_prepared_refuses_what_is_not(tmp_path: Path) -> None:
     rna_anndata().write_h5ad(tmp_path / "a.h5ad")
     with pytest.raises(InputError, match=r"not prepared.*scmodal preprocess"):
         io.read_prepared(tmp_path / "a.h5ad")
-    two_modalities(tmp_path / "m.h5mu")
-    with pytest.raises(InputError, match="prepared"):
+    mdata = two_modalities(tmp_path / "m.h5mu")
+    with pytest.raises(InputError, match=r"prepared.*scmodal preprocess"):
         io.read_prepared(tmp_path / "m.h5mu")
+    mdata.uns["scmodal"] = {"modalities": ["gex", "adt"]}
+    io.write_h5mu(mdata, tmp_path / "run" / "integrated.h5mu")
+    with pytest.raises(InputError, match=r"result of an integration.*preprocess/\w+\.h5ad"):
+        io.read_prepared(tmp_path / "run" / "integrated.h5mu")
+
+
+def test_folder_where_a_file_is_needed(tmp_path: Path) -> None:
+    two_modalities(tmp_path / "integrated.h5mu")
+    rna_anndata().write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(InputError, match=rf"integration's results.*give {tmp_path}/integrated\.h5mu"):
+        io.read_h5mu(tmp_path)
+    (tmp_path / "integrated.h5mu").unlink()
+    with pytest.raises(InputError, match=rf"give {tmp_path}/a\.h5ad"):
+        io.read_modality(tmp_path, "rna")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
