@@ -411,6 +411,61 @@ def test_10x_folder(tmp_path: Path, types: list[str] | None, prefix: str, inner:
     assert (contents.n_cells, contents.n_features) == (8, 6)
 
 
+def untyped_folder(folder: Path, lines: list[str], names: tuple[str, ...]) -> np.ndarray:
+    """A matrix folder whose features have one or two columns."""
+    folder.mkdir(parents=True)
+    matrix = counts(8, len(lines))
+    for name in names:
+        with gzip.open(folder / name, "wb") if name.endswith(".gz") else (folder / name).open("wb") as handle:
+            if "matrix" in name:
+                scipy.io.mmwrite(handle, sp.coo_matrix(matrix.T.astype(int)))
+            else:
+                rows = [f"ACGTACGTACGT{a}{b}" for a in "AC" for b in "ACGT"] if "barcodes" in name else lines
+                handle.write("".join(f"{row}\n" for row in rows).encode())
+    return matrix
+
+
+PACKED = ("matrix.mtx.gz", "features.tsv.gz", "barcodes.tsv.gz")
+PLAIN = ("matrix.mtx", "genes.tsv", "barcodes.tsv")
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (["CD3-CTCATTGTAACTCCT", "CD4-TGTTCCCGCTCAACT", "CD19-CTGGGCAATTACTCG", "unmapped"], PACKED),  # CITE-seq-Count
+        (["CD3\tCD3", "CD4\tCD4", "CD19\tCD19"], PLAIN),  # DropletUtils
+    ],
+)
+def test_folder_without_feature_types_is_of_the_modality_asked_for(
+    tmp_path: Path, lines: list[str], names: tuple[str, ...]
+) -> None:
+    matrix = untyped_folder(tmp_path / "umi_count", lines, names)
+    read = io.read_modality(tmp_path / "umi_count", "protein")
+    assert list(read.var_names) == [line.split("\t")[0] for line in lines[:3]]
+    np.testing.assert_array_equal(dense(read.X), matrix[:, :3])
+    assert "taken as 'Antibody Capture'" in messages(read)
+    assert ("'unmapped' (reads of no known tag) was left out" in messages(read)) == (len(lines) == 4)
+    assert io.probe(tmp_path / "umi_count", "protein").n_features == 3
+    assert io.check_file(tmp_path / "umi_count", "protein") == []
+    assert io.read_modality(tmp_path / "umi_count", "rna").n_vars == 3
+
+
+def test_folder_of_genes_without_feature_types_is_no_protein(tmp_path: Path) -> None:
+    untyped_folder(tmp_path / "out", [f"ENSG{i:011d}\t{g}" for i, g in enumerate(GENES)], PLAIN)
+    for look in (io.probe, io.read_modality):
+        with pytest.raises(InputError, match=r"no 'Antibody Capture' features.*'Gene Expression'"):
+            look(tmp_path / "out", "protein")
+
+
+def test_10x_h5_without_feature_types(tmp_path: Path) -> None:
+    write_10x_h5(tmp_path / "f.h5", counts(8, 3), PROTEINS, TYPES[6:])
+    with h5py.File(tmp_path / "f.h5", "a") as store:
+        del store["matrix/features/feature_type"]
+        store["matrix/features/id"][:] = np.array(["CD3", "CD4", "CD19"], "S")
+    assert list(io.read_modality(tmp_path / "f.h5", "protein").var_names) == PROTEINS
+    assert io.probe(tmp_path / "f.h5", "protein").n_features == 3
+
+
 def test_10x_folder_with_a_file_missing(tmp_path: Path) -> None:
     write_10x_mtx(tmp_path / "out", counts(), GENES, None)
     (tmp_path / "out" / "genes.tsv").unlink()
