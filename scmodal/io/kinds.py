@@ -54,10 +54,14 @@ def mtx_folder(path: Path, name: str) -> Path:
             f"{name}: folder with several matrices inside ({some([p.name for p in inner])}); give the one you mean"
         )
     files = [p.name for p in sorted(path.iterdir()) if p.suffix in (".h5mu", ".h5ad", ".h5", ".fcs") and p.is_file()]
+    inside = name.rstrip("/")
+    if "integrated.h5mu" in files:
+        raise InputError(
+            f"{name}: the folder of an integration's results, where a file is needed; give {inside}/integrated.h5mu"
+        )
     if files:
-        whole = "integrated.h5mu" if "integrated.h5mu" in files else files[0]
-        what = "the folder of an integration's results" if whole == "integrated.h5mu" else "a folder"
-        raise InputError(f"{name}: {what}, where a file is needed; give {name.rstrip('/')}/{whole}")
+        others = f" (or another of its files: {some(files[1:])})" if len(files) > 1 else ""
+        raise InputError(f"{name}: a folder, where a file is needed; give {inside}/{files[0]}{others}")
     raise InputError(
         f"{name}: folder without a matrix.mtx or matrix.mtx.gz (a 10x folder holds matrix.mtx.gz, features.tsv.gz and "
         "barcodes.tsv.gz)"
