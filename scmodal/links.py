@@ -33,6 +33,7 @@ from scmodal.antigens import (
 )
 from scmodal.contracts import InputError, canonical_modality, nearest
 from scmodal.coverage import COVERAGE_COLUMNS, NOT_IN_DATA, coverage_summary, coverage_text
+from scmodal.io import symbol_column
 from scmodal.link_table import COLUMNS, LinkTable, check_table, few
 from scmodal.presets import TOPOLOGIES, pairs_of
 
@@ -101,10 +102,9 @@ def _side(adata: AnnData, position: int) -> _Side:
     names = [str(n) for n in adata.var_names]
     symbols = names
     if _mostly(names, _GENE_ID):
-        for column in ("gene_symbols", "gene_symbol", "gene_name", "feature_name", "symbol", "gene_short_name"):
-            if column in adata.var:
-                symbols = [str(s) for s in adata.var[column]]
-                break
+        column = symbol_column(adata.var)
+        if column is not None:
+            symbols = [str(s) for s in adata.var[column]]
     variable = names
     if "highly_variable" in adata.var:
         variable = [name for name, used in zip(names, adata.var["highly_variable"], strict=True) if used]

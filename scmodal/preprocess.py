@@ -183,8 +183,32 @@ def _column_moments(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(total / max(n - 1, 1))
 
 
-def _drop(adata: AnnData, info: dict[str, Any], cells: np.ndarray | None, features: np.ndarray | None) -> AnnData:
-    """Drop cells and features (boolean, True goes), and say which."""
+def _none_varies(adata: AnnData, info: dict[str, Any], normalised: bool) -> str:
+    """Sentence that says that no feature is left that varies, and why."""
+    if not normalised:
+        return (
+            f"{_source(info)}: no feature varies between the cells ({adata.n_obs:,} cells); "
+            "at least two cells that differ are needed"
+        )
+    if adata.n_vars == 1:
+        return (
+            f"{_source(info)}: a single feature varies between the cells ({str(adata.var_names[0])!r}), and one alone "
+            "becomes constant when each cell's counts are brought to one total; at least two features are needed"
+        )
+    return (
+        f"{_source(info)}: no feature varies between the cells ({adata.n_obs:,} cells) once each cell's counts are "
+        "brought to one total: all cells are multiples of one; check how the file was made"
+    )
+
+
+def _drop(
+    adata: AnnData,
+    info: dict[str, Any],
+    cells: np.ndarray | None,
+    features: np.ndarray | None,
+    normalised: bool = False,
+) -> AnnData:
+    """Drop cells and features (boolean, True goes), and say which; features maybe for what normalising made of them."""
     if cells is not None and cells.any():
         names = list(adata.obs_names[cells])
         info["messages"].append(f"{len(names):,} cells without a single count were dropped: {io.some(names)}.")
@@ -197,17 +221,16 @@ def _drop(adata: AnnData, info: dict[str, Any], cells: np.ndarray | None, featur
             f"{len(names):,} features that are the same in every cell were dropped: {io.some(names)}."
         )
         if features.all():
-            raise InputError(
-                f"{_source(info)}: no feature varies between the cells ({adata.n_obs:,} cells); "
-                "at least two cells that differ are needed"
-            )
+            raise InputError(_none_varies(adata, info, normalised))
         adata = adata[:, ~features].copy()
     return adata
 
 
-def _drop_counts(work: _Work, cells: np.ndarray | None = None, features: np.ndarray | None = None) -> None:
+def _drop_counts(
+    work: _Work, cells: np.ndarray | None = None, features: np.ndarray | None = None, normalised: bool = False
+) -> None:
     """Drop cells and features (boolean, True goes) from annotation and counts, and say which."""
-    work.annotation = _drop(work.annotation, work.info, cells, features)
+    work.annotation = _drop(work.annotation, work.info, cells, features, normalised)
     work.counts = work.counts.keep(None if cells is None else ~cells, None if features is None else ~features)
 
 
@@ -229,7 +252,7 @@ def _counted(work: _Work) -> None:
         flat = ~(std > 1e-6 * np.maximum(np.abs(mean), 1e-6))
         if not flat.any():
             break
-        _drop_counts(work, features=flat)
+        _drop_counts(work, features=flat, normalised=True)
     work.annotation.var["mean"] = mean
     work.annotation.var["std"] = std
     work.info["target_sum"] = target

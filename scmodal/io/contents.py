@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from ..contracts import InputError, canonical_modality
 from .fcs import flow_data
 from .kinds import INTERVAL, open_hdf5, open_text, open_zarr, sniff, strings
 from .modality import check_feature_types, pick_modality
 from .tables import table_header
-from .tenx import count_type, mtx_features, mtx_files, tenx_feature_types, tenx_group
+from .tenx import count_type, mtx_features, mtx_files, tenx_feature_types, tenx_group, with_types
 from .wording import empty_matrix, missing_key, only_atac, only_cytometry
 
 
@@ -128,13 +129,16 @@ def _probe_h5mu(path: Path, modality: str, name: str) -> Contents:
 def _probe_tenx_h5(path: Path, modality: str, name: str) -> Contents:
     with open_hdf5(path, name) as store:
         group = tenx_group(store, name)
-        n = count_type(tenx_feature_types(group), modality, name)
+        types = tenx_feature_types(group)
+        ids = np.empty(0, dtype=object) if (types != "").any() else strings(group["features"]["id"])
+        n = count_type(with_types(types, ids, modality), modality, name)
         return Contents("10x_h5", int(group["barcodes"].shape[0]), n, ())
 
 
 def _probe_tenx_mtx(path: Path, modality: str, name: str) -> Contents:
     files = mtx_files(path, name)
-    n = count_type(mtx_features(files.features)["feature_type"].to_numpy(), modality, name)
+    features = mtx_features(files.features)
+    n = count_type(with_types(features["feature_type"].to_numpy(), features["id"], modality), modality, name)
     with open_text(files.barcodes) as handle:
         n_cells = sum(1 for line in handle if line.strip())
     return Contents("10x_mtx", n_cells, n, ())

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..contracts import InputError
+from .wording import some
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -103,6 +104,47 @@ def find_flaw(matrix: Any) -> _Flaw | None:
     return None
 
 
+CORRECTED = "look like corrected or estimated counts (SoupX, DecontX, alevin)"
+
+_LOG_MAXIMUM = 20.0  # log2 of a million is 19.9: no logarithm of normalised counts is above
+
+_LOOKED_AT = 200  # cells whose values tell whether they were divided by a factor of the cell
+
+
+def looks_corrected(matrix: Any) -> bool:
+    """Whether values that are not negative and not whole are too large for logarithms, and not brought to a total.
+
+    Counts that were brought to a total have that total, unless features were dropped since, and are multiples of what
+    a count of one became. Those that a correction for ambient RNA or an estimate of transcripts leaves are neither.
+    """
+    if max((float(values.max(initial=0.0)) for _, values in _elements(matrix)), default=0.0) <= _LOG_MAXIMUM:
+        return False
+    rows = sp.csr_matrix(matrix.tocsr()[:_LOOKED_AT] if sp.issparse(matrix) else matrix[:_LOOKED_AT])
+    totals = np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
+    if len(totals) > 1 and np.ptp(totals) < 1e-3 * totals.max():
+        return False
+    multiples = []
+    for row in rows:
+        values = row.data[row.data > 0]
+        if len(values) > 1:
+            ratios = values / values.min()
+            ratios = ratios[ratios < 50]  # of larger ones, rounded values do not tell whether they are whole
+            multiples.append(bool(np.all(np.abs(ratios - np.rint(ratios)) < 0.01)))
+    return bool(multiples) and float(np.mean(multiples)) < 0.5
+
+
+def _other_layers(adata: AnnData) -> str:
+    """Sentence about the layers that counts are not looked for in; those of whole numbers may be them."""
+    others = [str(key) for key in adata.layers if key != "counts"]
+    whole = [key for key in others if adata.layers[key].dtype.kind in "biuf" and find_flaw(adata.layers[key]) is None]
+    if whole:
+        return (
+            f". Layer {whole[0]!r} holds whole numbers: if these are the counts, "
+            f"adata.layers['counts'] = adata.layers[{whole[0]!r}]"
+        )
+    return f". Layers that are there: {some(others)}" if others else ""
+
+
 def find_counts(adata: AnnData, name: str = "the AnnData") -> tuple[Any, str]:
     """Raw counts of an AnnData, wherever they are.
 
@@ -127,7 +169,7 @@ def find_counts(adata: AnnData, name: str = "the AnnData") -> tuple[Any, str]:
     ------
     InputError
         Nothing there is a matrix of counts: missing, infinite or negative values, or X is already scaled or
-        normalised. Each place looked at is in the message.
+        normalised, or corrected and not rounded. Each place looked at and the other layers are in the message.
     """
     places: list[tuple[str, Any, Any]] = []
     if "counts" in adata.layers:
@@ -137,6 +179,7 @@ def find_counts(adata: AnnData, name: str = "the AnnData") -> tuple[Any, str]:
     if adata.raw is not None:
         places.append(("raw", adata.raw.X, adata.raw.var_names))
     seen: dict[str, tuple[_Flaw, str]] = {}
+    corrected = ""
     for where, matrix, features in places:
         if matrix.dtype.kind not in "biuf":
             continue
@@ -144,10 +187,20 @@ def find_counts(adata: AnnData, name: str = "the AnnData") -> tuple[Any, str]:
         if flaw is None:
             return matrix, where
         seen[where] = (flaw, flaw.text(adata.obs_names, features))
+        if not corrected and flaw.kind == "fraction" and looks_corrected(matrix):
+            corrected = where
     looked = "; ".join(
         f"{where}: {seen[where][1] if where in seen else 'not there'}" for where in ("layers/counts", "X", "raw")
     )
-    mend = "Put raw counts into layers['counts'], X or raw.X, or give the file from before normalisation"
+    if corrected:
+        raise InputError(
+            f"{name}: the values of {corrected} {CORRECTED}, and no whole counts are anywhere ({looked}). Round them "
+            "(numpy.rint), or put the counts from before the correction into layers['counts']" + _other_layers(adata)
+        )
+    mend = (
+        "Put raw counts into layers['counts'], X or raw.X, or give the file from before normalisation"
+        + _other_layers(adata)
+    )
     worst = seen["X"][0] if "X" in seen else next((flaw for flaw, _ in seen.values()), None)
     if worst is not None and worst.kind in ("nan", "infinite"):
         what = "NaN (missing)" if worst.kind == "nan" else "infinite"

@@ -53,6 +53,15 @@ def mtx_folder(path: Path, name: str) -> Path:
         raise InputError(
             f"{name}: folder with several matrices inside ({some([p.name for p in inner])}); give the one you mean"
         )
+    files = [p.name for p in sorted(path.iterdir()) if p.suffix in (".h5mu", ".h5ad", ".h5", ".fcs") and p.is_file()]
+    inside = name.rstrip("/")
+    if "integrated.h5mu" in files:
+        raise InputError(
+            f"{name}: the folder of an integration's results, where a file is needed; give {inside}/integrated.h5mu"
+        )
+    if files:
+        others = f" (or another of its files: {some(files[1:])})" if len(files) > 1 else ""
+        raise InputError(f"{name}: a folder, where a file is needed; give {inside}/{files[0]}{others}")
     raise InputError(
         f"{name}: folder without a matrix.mtx or matrix.mtx.gz (a 10x folder holds matrix.mtx.gz, features.tsv.gz and "
         "barcodes.tsv.gz)"
@@ -132,6 +141,8 @@ def sniff(path: str | Path, name: str | None = None) -> str:
         )
     if start.startswith(b"PK"):
         raise InputError(f"{name}: an Excel or zip file; save the table as .csv or .tsv")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name}: text in UTF-16 (Unicode text of a spreadsheet); save it as .csv or .tsv in UTF-8")
     if b"\x00" in start or suffixes[-1:] in ([".rds"], [".rdata"], [".loom"]):
         raise InputError(
             f"{name}: a kind of file that is not read (known: .h5ad, .h5mu, 10x .h5, 10x matrix folder, .csv, .tsv, "

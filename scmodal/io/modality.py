@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +23,33 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-SYMBOL_COLUMNS = ("gene_symbols", "gene_name", "feature_name", "gene_symbol", "name")
-"""Columns of ``var`` in which gene symbols are looked for when the names are Ensembl ids."""
+SYMBOL_COLUMNS = (
+    "gene_symbols",
+    "gene_symbol",
+    "symbol",
+    "hgnc_symbol",
+    "gene_name",
+    "gene_names",
+    "gene_short_name",
+    "external_gene_name",
+    "feature_name",
+    "gene",
+    "name",
+)
+"""Columns of ``var``, in any case, in which gene symbols are looked for when the names are Ensembl ids."""
+
+CountsFinder = Callable[["AnnData", str], tuple[Any, str]]
+"""As :func:`scmodal.io.find_counts`."""
+
+_MOST = 0.9  # share of the names that must have a form for it to be taken off
+
+_GENOME = re.compile(
+    r"((?:GRC[a-z]\d+|hg\d\d|mm\d\d?|rn\d|Rnor_6\.0|mRatBN7\.2|human|mouse)(?:[-_]+))(?=[A-Za-z0-9])", re.IGNORECASE
+)
+
+_ID_BEHIND = re.compile(rf"(?P<symbol>.+?)[-_|:]+(?P<id>{ENSEMBL_ID.pattern})", re.IGNORECASE)
+
+_ID_IN_FRONT = re.compile(rf"(?P<id>{ENSEMBL_ID.pattern})[-_|:]+(?P<symbol>.+)", re.IGNORECASE)
 
 
 def pick_modality(available: Sequence[str], modality: str, name: str) -> str:
@@ -59,23 +86,72 @@ def repeated_names(names: pd.Index) -> list[str]:
     return [str(n) for n in names[names.duplicated()].unique()]
 
 
+def symbol_column(var: pd.DataFrame) -> str | None:
+    """The column of var that holds gene symbols; None where none does."""
+    by_name = {re.sub(r"[\W_]+", "_", str(c).strip().lower()): c for c in reversed(var.columns)}
+    for name in SYMBOL_COLUMNS:
+        column = by_name.get(name)
+        if column is None or var[column].dtype.kind in "biuf":
+            continue
+        values = var[column].dropna().astype(str).str.strip()
+        # Some call the column of the ids like that of the symbols.
+        if (values != "").any() and not values.map(lambda v: bool(ENSEMBL_ID.fullmatch(v))).mean() > 0.5:
+            return str(column)
+    return None
+
+
+def _without_genome(names: pd.Index, messages: list[str]) -> pd.Index:
+    """Names without the genome that stands in front of nearly all of them, as where two were mapped to."""
+    found = [_GENOME.match(n) for n in names]
+    prefixes = Counter(match[1] for match in found if match)
+    if not prefixes or prefixes.total() < _MOST * len(names):
+        return names
+    messages.append(
+        f"The genome was taken off {prefixes.total():,} of {len(names):,} feature names ({some(list(prefixes))})."
+    )
+    return pd.Index(np.array([n[m.end() :] if m else n for n, m in zip(names, found)], dtype=object))
+
+
+def _split_ids(var: pd.DataFrame, messages: list[str]) -> pd.DataFrame:
+    """Gene symbols as names where nearly all names are a symbol and an Ensembl id."""
+    for pattern in (_ID_BEHIND, _ID_IN_FRONT):
+        found = [pattern.fullmatch(n) for n in var.index]
+        n = sum(match is not None for match in found)
+        if n and n >= _MOST * len(found):
+            messages.append(
+                f"{n:,} of {len(found):,} feature names are a gene symbol and an Ensembl id ({some([var.index[0]])}): "
+                "the symbols are used as names."
+            )
+            var = var.copy()
+            var["gene_id"] = np.array([m["id"] if m else n for n, m in zip(var.index, found)], dtype=object)
+            var.index = pd.Index(np.array([m["symbol"] if m else n for n, m in zip(var.index, found)], dtype=object))
+            break
+    return var
+
+
 def _use_symbols(var: pd.DataFrame, messages: list[str]) -> tuple[pd.DataFrame, bool]:
-    """Gene symbols as names where the names are Ensembl ids; also whether names changed."""
+    """Gene symbols as names where the names are Ensembl ids or hold more than a symbol; also whether names changed."""
+    before = var.index
+    var = var.set_axis(_without_genome(before, messages), axis=0)
+    var = _symbols_of_ids(_split_ids(var, messages), messages)
+    return var, not var.index.equals(before)
+
+
+def _symbols_of_ids(var: pd.DataFrame, messages: list[str]) -> pd.DataFrame:
+    """Gene symbols of a column of var as names where the names are Ensembl ids."""
     names = var.index.astype(str)
     ensembl = np.array([bool(ENSEMBL_ID.fullmatch(n)) for n in names])
     if len(names) == 0 or ensembl.mean() < 0.5:
-        return var, False
-    column = next((c for c in SYMBOL_COLUMNS if c in var.columns), None)
+        return var
+    column = symbol_column(var)
     if column is None:
         messages.append(
             "The features are Ensembl ids and no gene symbols were found in var (looked for "
-            f"{', '.join(SYMBOL_COLUMNS)}); the built-in links go by symbol."
+            f"{', '.join(SYMBOL_COLUMNS)}, in any case); the built-in links go by symbol."
         )
-        return var, False
+        return var
     symbols = var[column].astype(object)
     usable = symbols.notna().to_numpy() & (symbols.astype(str).str.strip() != "").to_numpy()
-    if not usable.any():
-        return var, False
     var = var.copy()
     var["gene_id"] = np.asarray(names, dtype=object)
     var.index = pd.Index(np.where(usable, symbols.astype(str).str.strip(), names).astype(object))
@@ -84,7 +160,8 @@ def _use_symbols(var: pd.DataFrame, messages: list[str]) -> tuple[pd.DataFrame, 
         f"The features were Ensembl ids: gene symbols of var[{column!r}] are used as names"
         + (f", {left:,} without a symbol kept their id." if left else ".")
     )
-    return var, True
+    var.index = _without_genome(var.index, messages)
+    return var
 
 
 def _unique_names(index: pd.Index, messages: list[str], what: str) -> pd.Index:
@@ -119,19 +196,64 @@ class Checked:
     """What goes into ``uns["scmodal"]``."""
 
 
-def _wanted_types(adata: AnnData, modality: str, name: str, messages: list[str]) -> np.ndarray | None:
-    """Mask of the features of the wanted 10x type; None where all are, or var does not say of which type they are."""
+def _of_type(types: pd.Series, modality: str, name: str) -> np.ndarray | None:
+    """Mask of the features of the wanted 10x type; None where none is said to be of it, or all are."""
     wanted = FEATURE_TYPES.get(modality)
-    if wanted is None or "feature_types" not in adata.var:
-        return None
-    types = adata.var["feature_types"].astype(str)
     present = sorted(types.unique())
-    check_feature_types(present, modality, name)
+    check_feature_types([t for t in present if t], modality, name)
     if wanted not in present or len(present) == 1:
         return None
-    keep = (types == wanted).to_numpy()
-    messages.append(f"{int(keep.sum()):,} of {len(keep):,} features are {wanted!r} and were taken.")
-    return np.asarray(keep)
+    return np.asarray(types == wanted)
+
+
+def _numbered(names: pd.Index) -> pd.MultiIndex:
+    """Names with how often each occurs, and the which one it is."""
+    series = pd.Series(names.astype(str).to_numpy())
+    groups = series.groupby(series)
+    return pd.MultiIndex.from_arrays([series, groups.transform("size"), groups.cumcount()])
+
+
+def _types_of_raw(adata: AnnData) -> pd.Series | None:
+    """Feature types of raw, by its own annotation, else by name from var (empty where that has no such feature)."""
+    raw_var = adata.raw.var
+    if "feature_types" in raw_var:
+        return raw_var["feature_types"].astype(str)
+    if "feature_types" not in adata.var:
+        return None
+    # A name that occurs here once and there twice, as of a gene and its protein, does not tell which of them it is.
+    position = _numbered(adata.var_names).get_indexer(_numbered(raw_var.index))
+    types = adata.var["feature_types"].astype(str).to_numpy(dtype=object)
+    return pd.Series(np.where(position >= 0, types[position], ""), index=raw_var.index)
+
+
+def _raw_features(adata: AnnData, modality: str, name: str, messages: list[str]) -> np.ndarray | None:
+    """Mask of the features of raw to take; None for all of them."""
+    types = _types_of_raw(adata)
+    keep = None if types is None else _of_type(types, modality, name)
+    if types is None or keep is None:
+        return None
+    unknown = (types == "").to_numpy()
+    said = f"{int(keep.sum()):,} of {len(keep):,} features are {FEATURE_TYPES[modality]!r} and were taken"
+    if unknown.any():
+        # Raw is mostly kept for the genes that a selection took out of var; panels of antibodies are kept whole.
+        intervals = np.array([bool(INTERVAL.fullmatch(str(n))) for n in types.index])
+        guessed = {"rna": unknown & ~intervals, "atac": unknown & intervals}.get(modality, np.zeros_like(unknown))
+        keep |= guessed
+        said += (
+            f" from raw; {int(unknown.sum()):,} others of raw are not in var, which has the types: "
+            f"{int(guessed.sum()):,} of them were taken, too"
+        )
+    if keep.all():
+        return None
+    messages.append(f"{said}.")
+    return keep
+
+
+def _wanted_types(adata: AnnData, modality: str, name: str) -> np.ndarray | None:
+    """Mask of the features of the wanted 10x type; None where all are, or var does not say of which type they are."""
+    if "feature_types" not in adata.var:
+        return None
+    return _of_type(adata.var["feature_types"].astype(str), modality, name)
 
 
 def from_anndata(
@@ -141,6 +263,7 @@ def from_anndata(
     *,
     messages: Sequence[str] = (),
     number_duplicates: bool = False,
+    find: CountsFinder = find_counts,
 ) -> AnnData:
     """One modality in the form that every reader gives, from an AnnData as people have it.
 
@@ -156,6 +279,8 @@ def from_anndata(
         What was noticed before.
     number_duplicates
         Number repeated feature names instead of refusing them.
+    find
+        What finds the counts, and says where they are or what is wrong with them.
 
     Returns
     -------
@@ -173,7 +298,7 @@ def from_anndata(
 
     if adata.isbacked:
         adata = adata.to_memory()
-    checked = check_modality(adata, modality, name, messages, number_duplicates)
+    checked = check_modality(adata, modality, name, messages, number_duplicates, find)
     matrix = checked.matrix if checked.columns is None else checked.matrix[:, checked.columns]
     if checked.own["modality"] == "cytometry":
         result = AnnData(X=matrix, obs=checked.obs, var=checked.var)
@@ -187,12 +312,17 @@ def from_anndata(
 
 
 def check_modality(
-    adata: AnnData, modality: str, name: str, messages: Sequence[str], number_duplicates: bool = False
+    adata: AnnData,
+    modality: str,
+    name: str,
+    messages: Sequence[str],
+    number_duplicates: bool = False,
+    find: CountsFinder = find_counts,
 ) -> Checked:
     """Find the counts, check names and values: the part of :func:`from_anndata` that reads matrices but makes none."""
     modality = canonical_modality(modality)
     notes = list(messages)
-    keep = _wanted_types(adata, modality, name, notes)
+    keep = _wanted_types(adata, modality, name)
     n_cells, n_features = adata.shape
     if n_features == 0 and adata.raw is not None:
         n_features = adata.raw.shape[1]
@@ -217,16 +347,21 @@ def check_modality(
             )
     else:
         try:
-            matrix, where = find_counts(adata, name)
+            matrix, where = find(adata, name)
         except InputError as exc:
             problems += exc.problems
+        if keep is not None:
+            var = var.loc[keep]
         if where == "raw":
-            raw_var = adata.raw.var.copy()
+            keep = _raw_features(adata, modality, name, notes)
+            raw_var = adata.raw.var if keep is None else adata.raw.var.loc[keep]
             extra = [c for c in var.columns if c not in raw_var.columns]
-            var = raw_var.join(var[extra]) if var.index.is_unique and raw_var.index.is_unique else raw_var
+            var = raw_var.join(var[extra]) if var.index.is_unique and raw_var.index.is_unique else raw_var.copy()
         elif keep is not None:
-            columns = np.flatnonzero(keep)
-            var = var.iloc[columns]
+            notes.append(
+                f"{int(keep.sum()):,} of {len(keep):,} features are {FEATURE_TYPES[modality]!r} and were taken."
+            )
+        columns = None if keep is None else np.flatnonzero(keep)
         if where != "X":
             notes.append(
                 f"Raw counts were taken from {'raw.X' if where == 'raw' else 'layers[' + repr('counts') + ']'}."

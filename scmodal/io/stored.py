@@ -66,14 +66,17 @@ def _matrix_bytes(path: Path) -> int:
         return sum(_bytes_in_memory(item) for item in stored_matrices(file).values())
 
 
-def _open_matrix(item: Any, name: str) -> Any:
-    """A stored matrix whose rows are read when they are sliced."""
+def _as_stored(item: Any) -> Any:
+    """A stored matrix, of which nothing is read."""
     from anndata.io import sparse_dataset
 
-    if not hasattr(item, "keys"):
-        return item
-    matrix = sparse_dataset(item)
-    if matrix.format != "csr":
+    return sparse_dataset(item) if hasattr(item, "keys") else item
+
+
+def _open_matrix(item: Any, name: str) -> Any:
+    """A stored matrix whose rows are read when they are sliced."""
+    matrix = _as_stored(item)
+    if getattr(matrix, "format", "csr") != "csr":
         raise InputError(
             f"{name}: the matrix is stored by feature (CSC) and too large to be read whole; store it by cell (CSR: "
             f"adata.X = adata.X.tocsr()), or set {MEMORY_VARIABLE} above its size in gigabytes"
@@ -98,13 +101,18 @@ def _open_h5ad(group: Any, name: str, with_raw: bool, peaks: bool = True) -> Ann
 
     stored = {where: item for where, item in stored_matrices(group).items() if _bytes_in_memory(item)}
     found = {where: _open_matrix(item, name) for where, item in stored.items()}
+    layers = {"counts": found["layers/counts"]} if "layers/counts" in found else {}
+    if with_raw and "layers" in group:
+        # Where counts are nowhere else, these are named.
+        others = {key: group["layers"][key] for key in group["layers"].keys() if key != "counts"}  # noqa: SIM118
+        layers |= {key: _as_stored(item) for key, item in others.items() if _bytes_in_memory(item)}
     return AnnData(
         X=found.get("X"),
         obs=read_elem(group["obs"]),
         var=read_elem(group["var"]),
         uns=read_elem(group["uns"]) if "uns" in group else {},
         obsm=_obsm(group, peaks),
-        layers={"counts": found["layers/counts"]} if "layers/counts" in found else {},
+        layers=layers,
         raw={"X": found["raw"], "var": read_elem(group["raw/var"])} if with_raw and "raw" in found else None,
     )
 
@@ -167,6 +175,12 @@ def _plain_uns(adata: AnnData) -> None:
         adata.uns["scmodal"] = plain(dict(own))
 
 
+def _integrated_modality(path: Path) -> str | None:
+    """A modality of an h5mu that an integration wrote; None for any other."""
+    with h5py.File(path, "r") as file:
+        return str(next(iter(file["mod"]), "rna")) if "uns/scmodal/modalities" in file else None
+
+
 def read_prepared(path: str | Path, peaks: bool = True) -> AnnData:
     """Read a file that ``scmodal preprocess`` wrote.
 
@@ -195,6 +209,11 @@ def read_prepared(path: str | Path, peaks: bool = True) -> AnnData:
 
     path = Path(path)
     kind = sniff(path)
+    if kind == "h5mu" and (modality := _integrated_modality(path)):
+        raise InputError(
+            f"{path}: the result of an integration, where the prepared .h5ad of a modality is needed; "
+            f"give what `scmodal preprocess` wrote before it, such as preprocess/{modality}.h5ad"
+        )
     if kind != "h5ad":
         raise InputError(
             f"{path}: a prepared .h5ad is needed here, this is {kind}; run `scmodal preprocess` on it first"

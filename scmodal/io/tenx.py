@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ..contracts import InputError
-from .kinds import mtx_folder, open_hdf5, open_text, strings, tenx_groups
+from .kinds import ENSEMBL_ID, mtx_folder, open_hdf5, open_text, strings, tenx_groups
 from .modality import from_anndata, text_index
 from .wording import FEATURE_TYPES, reading, some, wrong_types
 
@@ -20,12 +21,32 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+UNMAPPED = "unmapped"
+"""Row that CITE-seq-Count puts below the antibodies: reads of no known tag."""
+
+
 def tenx_feature_types(group: h5py.Group) -> np.ndarray:
-    """Feature type of every row of a 10x matrix; files before Cell Ranger 3 hold genes only."""
+    """Feature type of every row of a 10x HDF5 file; empty where it is not said."""
     if "features" in group and "feature_type" in group["features"]:
         return strings(group["features"]["feature_type"])
-    n = group["genes"].shape[0] if "genes" in group else int(group["shape"][0])
-    return np.full(n, FEATURE_TYPES["rna"], dtype=object)
+    # Files of this layout are of Cell Ranger before 3, which counted nothing but genes.
+    old = "genes" in group
+    n = group["genes"].shape[0] if old else int(group["shape"][0])
+    return np.full(n, FEATURE_TYPES["rna"] if old else "", dtype=object)
+
+
+def with_types(types: np.ndarray, ids: Iterable[str], modality: str) -> np.ndarray:
+    """Feature types where none is said: what is asked for, but genes where the ids say so.
+
+    Folders without types are written by many programs, of antibodies as of genes (CITE-seq-Count, DropletUtils, Cell
+    Ranger before 3), so that they do not tell what they hold.
+    """
+    if len(types) == 0 or (types != "").any():
+        return np.where(types == "", FEATURE_TYPES["rna"], types)
+    ids = list(ids)
+    genes = np.mean([bool(ENSEMBL_ID.fullmatch(i)) for i in ids]) > 0.5
+    assumed = FEATURE_TYPES["rna"] if genes else FEATURE_TYPES.get(modality, FEATURE_TYPES["rna"])
+    return np.array([UNMAPPED if i == UNMAPPED else assumed for i in ids], dtype=object)
 
 
 def tenx_group(store: h5py.File, name: str) -> h5py.Group:
@@ -82,7 +103,7 @@ def mtx_files(path: Path, name: str) -> _MtxFiles:
 
 
 def mtx_features(path: Path) -> pd.DataFrame:
-    """Rows of features.tsv, genes.tsv or peaks.bed: id, name, feature_type."""
+    """Rows of features.tsv, genes.tsv or peaks.bed: id, name, feature_type (empty where it is not said)."""
     with open_text(path) as handle:
         rows = [line.rstrip("\r\n").split("\t") for line in handle if line.strip() and not line.startswith("#")]
     if path.name.removesuffix(".gz").endswith(".bed"):
@@ -91,7 +112,7 @@ def mtx_features(path: Path) -> pd.DataFrame:
         {
             "id": [r[0] for r in rows],
             "name": [r[1] if len(r) > 1 and r[1] else r[0] for r in rows],
-            "feature_type": [r[2] if len(r) > 2 and r[2] else FEATURE_TYPES["rna"] for r in rows],
+            "feature_type": [r[2] if len(r) > 2 else "" for r in rows],
         },
         dtype=object,
     )
@@ -108,17 +129,22 @@ def _tenx_result(
             f"{name}: the matrix has {matrix.shape[1]:,} features and {matrix.shape[0]:,} cells, but {len(features):,} "
             f"feature names and {len(barcodes):,} barcodes are there; the files do not belong together"
         )
-    types = features["feature_type"].to_numpy()
+    told = features["feature_type"].to_numpy()
+    types = with_types(told, features["id"], modality)
     n = count_type(types, modality, name)
-    notes = (
-        [f"{n:,} of {len(types):,} features are {FEATURE_TYPES[modality]!r} and were taken."] if n < len(types) else []
-    )
+    notes = []
+    if not (told != "").any() and n:
+        notes.append(f"The features have no types there and were taken as {FEATURE_TYPES[modality]!r}.")
+    if n < len(types) - int((types == UNMAPPED).sum()):
+        notes.append(f"{n:,} of {len(types):,} features are {FEATURE_TYPES[modality]!r} and were taken.")
+    if (types == UNMAPPED).any():
+        notes.append(f"The row {UNMAPPED!r} (reads of no known tag) was left out.")
     keep = np.flatnonzero(types == FEATURE_TYPES[modality])
     part = features.iloc[keep]
     # Peaks have no symbol worth a name: their id is the interval.
     index = part["id"] if modality == "atac" else part["name"]
     var = pd.DataFrame(
-        {"gene_id": part["id"].to_numpy(), "feature_types": part["feature_type"].to_numpy()},
+        {"gene_id": part["id"].to_numpy(), "feature_types": types[keep]},
         index=pd.Index(index.to_numpy(), dtype=object),
     )
     adata = AnnData(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -148,6 +149,53 @@ def test_counts_in_raw_bring_all_genes_of_raw(tmp_path: Path) -> None:
     assert "raw.X" in messages(read)
 
 
+def both_in_raw(types_in_raw: bool, names: list[str] = BOTH) -> AnnData:
+    """RNA and proteins whose counts are in raw alone, normalised in X, with the last two genes left out of var."""
+    adata = AnnData(counts(8, 9), var=pd.DataFrame({"feature_types": TYPES}, index=names))
+    whole = adata.copy()
+    if not types_in_raw:
+        del whole.var["feature_types"]
+    adata.raw = whole
+    adata.X = np.log1p(adata.X)
+    return adata[:, [0, 1, 2, 3, 6, 7, 8]].copy()
+
+
+@pytest.mark.parametrize("types_in_raw", [True, False])
+@pytest.mark.parametrize("large", [False, True])
+def test_counts_in_raw_are_of_the_wanted_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, types_in_raw: bool, large: bool
+) -> None:
+    both_in_raw(types_in_raw).write_h5ad(tmp_path / "a.h5ad")
+    whole = counts(8, 9)
+    for modality, wanted, values in (("rna", GENES, whole[:, :6]), ("protein", PROTEINS, whole[:, 6:])):
+        if large:
+            monkeypatch.setenv(io.MEMORY_VARIABLE, "0")
+            checked = io.open_counts(tmp_path / "a.h5ad", modality)
+            assert checked is not None
+            assert list(checked.var.index) == wanted
+            assert checked.columns is not None
+            np.testing.assert_array_equal(checked.matrix[:][:, checked.columns], values)
+            continue
+        read = io.read_modality(tmp_path / "a.h5ad", modality)
+        assert read.uns["scmodal"]["counts_from"] == "raw"
+        assert list(read.var_names) == wanted
+        np.testing.assert_array_equal(dense(read.X), values)
+        if types_in_raw:
+            assert f"{len(wanted)} of 9 features" in messages(read)
+        else:
+            assert f"2 others of raw are not in var, which has the types: {2 if modality == 'rna' else 0}" in messages(
+                read
+            )
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+@pytest.mark.parametrize("types_in_raw", [True, False])
+def test_a_gene_and_its_protein_of_one_name_in_raw(types_in_raw: bool) -> None:
+    adata = both_in_raw(types_in_raw, [*GENES, "CD4", "CD8A", "CD19"])
+    assert list(io.from_anndata(adata, "protein").var_names) == ["CD4", "CD8A", "CD19"]
+    assert list(io.from_anndata(adata, "rna").var_names) == GENES
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -167,6 +215,60 @@ def test_values_that_are_no_counts(tmp_path: Path, change, words, form) -> None:
         io.read_modality(tmp_path / "bad.h5ad", "rna")
     for word in [*words, "bad.h5ad"]:
         assert word in problem(exc)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("large", [False, True])
+def test_corrected_counts_are_told_from_normalised_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form, large: bool
+) -> None:
+    whole = counts(8, 6)
+    corrected = 10 * whole * np.random.default_rng(1).uniform(0.8, 1, whole.shape)
+    normalised = whole / whole.sum(1, keepdims=True) * 1e4
+    if large and form is sp.csc_matrix:
+        pytest.skip("refused for its layout")
+    if large:
+        monkeypatch.setenv(io.MEMORY_VARIABLE, "0")
+    for i, (values, said, unsaid) in enumerate(
+        [
+            (corrected, "look like corrected or estimated counts", "already normalised"),
+            (normalised, "X already normalised", "look like corrected"),
+            (normalised[:, :5], "X already normalised", "look like corrected"),
+            (np.log1p(normalised), "X already normalised", "look like corrected"),
+        ]
+    ):
+        adata = rna_anndata()[:, : values.shape[1]].copy()
+        adata.X = form(values.astype(np.float32))
+        path = tmp_path / f"{i}.h5ad"
+        adata.write_h5ad(path)
+        with pytest.raises(InputError) as exc:
+            (io.open_counts if large else io.read_modality)(path, "rna")
+        assert said in problem(exc)
+        assert unsaid not in problem(exc)
+
+
+def test_corrected_counts_in_the_layer() -> None:
+    adata = rna_anndata()
+    adata.layers["counts"] = sp.csr_matrix(counts() * 10 * np.random.default_rng(1).uniform(0.8, 1, (8, 6)))
+    adata.X = np.log1p(adata.X.toarray())
+    with pytest.raises(InputError, match=r"values of layers/counts look like corrected.*Round them"):
+        io.find_counts(adata)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_counts_in_another_layer_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    adata = rna_anndata()
+    adata.layers["scaled"] = adata.X.toarray() - 0.5
+    adata.layers["raw_counts"] = adata.X.tocsc()
+    adata.X = sp.csr_matrix(np.log1p(adata.X.toarray()))
+    if large:
+        monkeypatch.setenv(io.MEMORY_VARIABLE, "0")
+    for i, mend in enumerate(["adata.layers['counts'] = adata.layers['raw_counts']", "there: 'scaled'"]):
+        adata.write_h5ad(tmp_path / f"{i}.h5ad")
+        with pytest.raises(InputError) as exc:
+            (io.open_counts if large else io.read_modality)(tmp_path / f"{i}.h5ad", "rna")
+        assert mend in problem(exc)
+        adata.layers.pop("raw_counts", None)
 
 
 def test_input_is_not_changed() -> None:
@@ -204,6 +306,54 @@ def test_ensembl_ids_give_way_to_symbols() -> None:
     assert read.var["gene_id"].iloc[0] == "ENSG00000000000.0"
     assert "feature_name" in messages(read)
     assert "1 without a symbol" in messages(read)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["symbol", "SYMBOL", "gene_short_name", "gene_names", "hgnc_symbol", "gene", "external_gene_name", "Gene Symbol"],
+)
+def test_columns_of_symbols(column: str) -> None:
+    adata = rna_anndata()
+    adata.var_names = [f"ENSG{i:011d}" for i in range(6)]
+    adata.var["gene_name"] = adata.var_names  # holds no symbols
+    adata.var[column] = GENES
+    read = io.from_anndata(adata, "rna")
+    assert list(read.var_names) == GENES
+    assert column in messages(read)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([f"GRCh38_{g}" for g in GENES], GENES),
+        ([f"hg38-{g}" for g in GENES], GENES),
+        ([*(f"HUMAN_{g}" for g in GENES[:4]), "MOUSE_Cd14", "MOUSE_Cd14"], [*GENES[:4], "Cd14", "Cd14-1"]),
+        ([f"mm10___{g.title()}" for g in GENES], [g.title() for g in GENES]),
+        ([f"{g}_ENSG{i:011d}" for i, g in enumerate(GENES)], GENES),
+        ([f"{g}-ENSG{i:011d}.12" for i, g in enumerate(GENES)], GENES),
+        ([f"GRCh38_ENSG{i:011d}_{g}" for i, g in enumerate(["HLA-A", "HLA-A", *GENES[2:]])],
+         ["HLA-A", "HLA-A-1", *GENES[2:]]),
+        ([f"GRCh38_{g}" for g in GENES[:3]] + GENES[3:], None),
+        ([f"{g}_ENSG{i:011d}" for i, g in enumerate(GENES[:3])] + GENES[3:], None),
+    ],
+)  # fmt: skip
+def test_names_that_hold_more_than_the_symbol(names: list[str], expected: list[str] | None) -> None:
+    adata = rna_anndata()
+    adata.var_names = names
+    read = io.from_anndata(adata, "rna")
+    assert list(read.var_names) == (names if expected is None else expected)
+    assert ("of 6 feature names" in messages(read)) == (expected is not None)
+    if "_ENSG" in names[0]:
+        assert ("gene_id" in read.var) == (expected is not None)
+
+
+def test_genome_before_the_symbol_in_var() -> None:
+    adata = rna_anndata()
+    adata.var["name"] = [f"GRCh38_{g}" for g in GENES]
+    adata.var_names = [f"GRCh38_ENSG{i:011d}" for i in range(6)]
+    read = io.from_anndata(adata, "rna")
+    assert list(read.var_names) == GENES
+    assert read.var["gene_id"].iloc[1] == "ENSG00000000001"
 
 
 def test_peaks_are_no_genes() -> None:
@@ -259,6 +409,61 @@ def test_10x_folder(tmp_path: Path, types: list[str] | None, prefix: str, inner:
         np.testing.assert_array_equal(dense(protein.X), matrix[:, 6:])
     contents = io.probe(tmp_path / "out", "rna")
     assert (contents.n_cells, contents.n_features) == (8, 6)
+
+
+def untyped_folder(folder: Path, lines: list[str], names: tuple[str, ...]) -> np.ndarray:
+    """A matrix folder whose features have one or two columns."""
+    folder.mkdir(parents=True)
+    matrix = counts(8, len(lines))
+    for name in names:
+        with gzip.open(folder / name, "wb") if name.endswith(".gz") else (folder / name).open("wb") as handle:
+            if "matrix" in name:
+                scipy.io.mmwrite(handle, sp.coo_matrix(matrix.T.astype(int)))
+            else:
+                rows = [f"ACGTACGTACGT{a}{b}" for a in "AC" for b in "ACGT"] if "barcodes" in name else lines
+                handle.write("".join(f"{row}\n" for row in rows).encode())
+    return matrix
+
+
+PACKED = ("matrix.mtx.gz", "features.tsv.gz", "barcodes.tsv.gz")
+PLAIN = ("matrix.mtx", "genes.tsv", "barcodes.tsv")
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (["CD3-CTCATTGTAACTCCT", "CD4-TGTTCCCGCTCAACT", "CD19-CTGGGCAATTACTCG", "unmapped"], PACKED),  # CITE-seq-Count
+        (["CD3\tCD3", "CD4\tCD4", "CD19\tCD19"], PLAIN),  # DropletUtils
+    ],
+)
+def test_folder_without_feature_types_is_of_the_modality_asked_for(
+    tmp_path: Path, lines: list[str], names: tuple[str, ...]
+) -> None:
+    matrix = untyped_folder(tmp_path / "umi_count", lines, names)
+    read = io.read_modality(tmp_path / "umi_count", "protein")
+    assert list(read.var_names) == [line.split("\t")[0] for line in lines[:3]]
+    np.testing.assert_array_equal(dense(read.X), matrix[:, :3])
+    assert "taken as 'Antibody Capture'" in messages(read)
+    assert ("'unmapped' (reads of no known tag) was left out" in messages(read)) == (len(lines) == 4)
+    assert io.probe(tmp_path / "umi_count", "protein").n_features == 3
+    assert io.check_file(tmp_path / "umi_count", "protein") == []
+    assert io.read_modality(tmp_path / "umi_count", "rna").n_vars == 3
+
+
+def test_folder_of_genes_without_feature_types_is_no_protein(tmp_path: Path) -> None:
+    untyped_folder(tmp_path / "out", [f"ENSG{i:011d}\t{g}" for i, g in enumerate(GENES)], PLAIN)
+    for look in (io.probe, io.read_modality):
+        with pytest.raises(InputError, match=r"no 'Antibody Capture' features.*'Gene Expression'"):
+            look(tmp_path / "out", "protein")
+
+
+def test_10x_h5_without_feature_types(tmp_path: Path) -> None:
+    write_10x_h5(tmp_path / "f.h5", counts(8, 3), PROTEINS, TYPES[6:])
+    with h5py.File(tmp_path / "f.h5", "a") as store:
+        del store["matrix/features/feature_type"]
+        store["matrix/features/id"][:] = np.array(["CD3", "CD4", "CD19"], "S")
+    assert list(io.read_modality(tmp_path / "f.h5", "protein").var_names) == PROTEINS
+    assert io.probe(tmp_path / "f.h5", "protein").n_features == 3
 
 
 def test_10x_folder_with_a_file_missing(tmp_path: Path) -> None:
@@ -352,7 +557,15 @@ def test_table_in_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         ("cell,CD4,CD4\na,1,2\n", ["duplicated feature names", "'CD4'"]),
         ("cell,CD4,CD8\na,1,2\na,1,2\n", ["duplicated cell names", "'a'"]),
         ("cell,CD4,CD8\na,1,2\nb,x,2\nc,2,2\n", ["'x' in column 'CD4', data row 2"]),
-        ("cell,CD4,CD8\na,1,\nb,1,2\n", ["NaN", "'CD8'"]),
+        ("cell,CD4,CD8\na,1,\nb,1,2\n", ["NaN", "remove the column 'CD8'"]),
+        (",a,b\nCD4,1,\nCD8,1,2\nCD19,1,0\n", ["NaN", "cell 'b'", "remove the row 'CD4'"]),
+        ("cell;CD4;CD8\na;0,5;1\nb;1,25;2\n", ["decimal commas", "'0,5' in column 'CD4'", "decimal points"]),
+        ("cell\tCD4\tCD8\na\t1,000\t1\nb\t1,250,000\t2\n", ["decimal commas", "marks between thousands"]),
+        ("cell,CD4,CD8,CD19,percent\na,1,0,2,0.5\nb,2,2,0,1.5\n", ["in 1 of 4 columns ('percent')", "no features"]),
+        ("cell,CD4,CD8\na,0.69,0\nb,1.1,0.69\n", ["fractional", "in 2 of 2 columns", "already normalised"]),
+        ("cell,CD4,CD8\na,1,-2\nb,1,2\n", ["negative", "'CD8'", "raw counts"]),
+        ("cell,CD4,CD8,CD19\na,21.3,2.5,7.4\nb,18.2,1.1,3.7\n", ["corrected or estimated counts", "round them"]),
+        ("cell,CD4,cell\na,1,2\n", ["duplicated feature names", "'cell'"]),
         ("cell,CD4,CD8\n", ["no cells"]),
         ("justone\nvalue\n", ["neither commas nor tabs"]),
         ("cell,CD4,\na,1,2\n", ["column 3 has no name"]),
@@ -364,6 +577,7 @@ def test_bad_tables(tmp_path: Path, text: str, words: list[str]) -> None:
         io.read_modality(tmp_path / "t.csv", "rna")
     for word in [*words, "t.csv"]:
         assert word in problem(exc)
+    assert "layers" not in problem(exc)
 
 
 @pytest.mark.parametrize(
@@ -386,6 +600,72 @@ def test_table_of_unknown_names_is_not_turned(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",ab1,ab2\nCD4+ cell,1,2\nb,0,1\nc,3,1\n")
     read = io.read_modality(tmp_path / "t.csv", "protein")
     assert list(read.var_names) == ["ab1", "ab2"]
+
+
+PANEL = ["CD3", "CD4", "CD8a", "CD14", "CD15", "CD16", "CD19", "CD25", "CD45RA", "PD-1", "TIGIT", "IgG1", "IgG2a"]
+SOME_GENES = [*GENES, *(f"Z{a}Q{b}{i}" for i, (a, b) in enumerate(itertools.product("GHJKLMNPRS", repeat=2)))]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"V{i}" for i in range(300)],  # V28 is CX3CR1
+        [f"c{i}" for i in range(300)],  # C33 is CD82
+        [f"{row}{column}" for row in "ABCDEFGH" for column in range(1, 13)],  # F3, D6 and H2
+        [f"{plate}_{row}{column}" for plate in ("p1", "p2") for row in "ABCDEFGH" for column in range(1, 13)],
+        [f"{kind}_{i}" for kind in ("CD4", "CD8", "B", "NK") for i in range(50)],
+        [f"CD4_{i}" for i in range(50)],
+    ],
+)
+@pytest.mark.parametrize("features", [PANEL, SOME_GENES])
+@pytest.mark.parametrize("sep", [",", "\t"])
+def test_cells_that_are_named_like_antigens(tmp_path: Path, cells: list[str], features: list[str], sep: str) -> None:
+    values = np.random.default_rng(0).poisson(2, (len(cells), len(features))) + 1
+    frame = pd.DataFrame(values, index=cells, columns=features)
+    for turned, table in (("across", frame), ("down", frame.T)):
+        table.to_csv(tmp_path / f"{turned}.csv", sep=sep)
+        read = io.read_modality(tmp_path / f"{turned}.csv", "protein")
+        assert list(read.obs_names) == cells
+        assert list(read.var_names) == features
+        np.testing.assert_array_equal(dense(read.X), values)
+
+
+@pytest.mark.parametrize("kinds", [["CD4 T", "CD8 T", "CD14 Mono", "CD16 Mono", "CD19 B", "CD56 NK"]])
+def test_sorted_cells_are_no_features(tmp_path: Path, kinds: list[str]) -> None:
+    features = [*SOME_GENES, "CD19", "FCGR3A", "CX3CR1"]
+    frame = pd.DataFrame(np.arange(len(kinds) * len(features)).reshape(len(kinds), -1), index=kinds, columns=features)
+    frame.to_csv(tmp_path / "t.csv")
+    assert list(io.read_modality(tmp_path / "t.csv", "rna").obs_names) == kinds
+
+
+@pytest.mark.parametrize("head", ["", "cell", "names"])
+def test_cell_names_stay_as_they_stand(tmp_path: Path, head: str) -> None:
+    cells = ["0000", "0001", "NA", "None", "nan", "1e5", "1.0", "12345678901234567890"]
+    if head == "names":
+        cells = cells[:2]  # without a word for it, numbers with zeros in front are still names
+    values = counts(len(cells), 6)
+    for table, name in ((pd.DataFrame(values, cells, GENES), "t.csv"), (pd.DataFrame(values.T, GENES, cells), "f.csv")):
+        table.to_csv(tmp_path / name, index_label=head)
+        read = io.read_modality(tmp_path / name, "rna")
+        assert list(read.obs_names) == cells
+        np.testing.assert_array_equal(dense(read.X), values)
+
+
+def test_first_column_that_is_a_measurement(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("CD3,CD4,CD19\n1,2,0\n1,5,1\n4,0,2\n")
+    read = io.read_modality(tmp_path / "t.csv", "protein")
+    assert list(read.var_names) == ["CD3", "CD4", "CD19"]
+    np.testing.assert_array_equal(dense(read.X), [[1, 2, 0], [1, 5, 1], [4, 0, 2]])
+    (tmp_path / "u.csv").write_text("CD3,CD4\n0.5,1.5\n2.5,NA\nNA,1\n")
+    with pytest.raises(InputError, match=r"missing.*'cell2', feature 'CD4'"):
+        io.read_modality(tmp_path / "u.csv", "cytometry")
+
+
+def test_table_that_turns_latin_1_far_down(tmp_path: Path) -> None:
+    lines = ["cell;CD3;CD4;kind", *(f"c{i};{i};1;naive" for i in range(2000)), "c;1;2;na\xefve"]
+    (tmp_path / "t.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(InputError, match=r"t\.csv: not a text table in UTF-8.*save it as .csv or .tsv in UTF-8"):
+        io.read_modality(tmp_path / "t.csv", "protein")
 
 
 def write_fcs(path: Path, values: np.ndarray, channels: list[str], markers: list[str], cyt: str = "") -> None:
@@ -447,7 +727,8 @@ def foreign_hdf5(path: Path) -> None:
         ("a.rds", lambda p: p.write_bytes(b"RDX3\n\x00\x00"), ["not read"]),
         ("a.mtx", lambda p: p.write_text("%%MatrixMarket matrix\n"), ["give the folder"]),
         ("a.csv.gz", lambda p: p.write_bytes(b"\x1f\x8b\x08\x00broken"), ["cannot be unpacked"]),
-        ("a.csv", lambda p: p.write_bytes(b"\xe4\xf6,b\nc,1\n"), ["UTF-8"]),
+        ("a.csv", lambda p: p.write_bytes(b"\xe4\xf6,b\nc,1\n"), ["save it as .csv or .tsv in UTF-8"]),
+        ("a.csv", lambda p: p.write_text("cell,CD4\nc,1\n", "utf-16"), ["UTF-16", "save it as .csv or .tsv in UTF-8"]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("look", [io.probe, io.read_modality])
@@ -640,9 +921,23 @@ def test_read_prepared_refuses_what_is_not(tmp_path: Path) -> None:
     rna_anndata().write_h5ad(tmp_path / "a.h5ad")
     with pytest.raises(InputError, match=r"not prepared.*scmodal preprocess"):
         io.read_prepared(tmp_path / "a.h5ad")
-    two_modalities(tmp_path / "m.h5mu")
-    with pytest.raises(InputError, match="prepared"):
+    mdata = two_modalities(tmp_path / "m.h5mu")
+    with pytest.raises(InputError, match=r"prepared.*scmodal preprocess"):
         io.read_prepared(tmp_path / "m.h5mu")
+    mdata.uns["scmodal"] = {"modalities": ["gex", "adt"]}
+    io.write_h5mu(mdata, tmp_path / "run" / "integrated.h5mu")
+    with pytest.raises(InputError, match=r"result of an integration.*preprocess/\w+\.h5ad"):
+        io.read_prepared(tmp_path / "run" / "integrated.h5mu")
+
+
+def test_folder_where_a_file_is_needed(tmp_path: Path) -> None:
+    two_modalities(tmp_path / "integrated.h5mu")
+    rna_anndata().write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(InputError, match=rf"integration's results.*give {tmp_path}/integrated\.h5mu"):
+        io.read_h5mu(tmp_path)
+    (tmp_path / "integrated.h5mu").unlink()
+    with pytest.raises(InputError, match=rf"give {tmp_path}/a\.h5ad"):
+        io.read_modality(tmp_path, "rna")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

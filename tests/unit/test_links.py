@@ -387,8 +387,9 @@ def test_ensembl_identifiers_use_the_column_of_symbols() -> None:
     identifiers = ["ENSG00000010610", "ENSG00000156738", "ENSG00000177455"]
     symbols = ["CD4", "MS4A1", "CD19"]
     protein = data("protein", ["CD4", "CD20", "CD19"])
-    table, _ = build_links([data("rna", identifiers, gene_symbols=symbols), protein])
-    assert pairs(table) == set(zip(identifiers, ["CD4", "CD20", "CD19"], strict=True))
+    for column in ("gene_symbols", "SYMBOL"):
+        table, _ = build_links([data("rna", identifiers, **{column: symbols}), protein])
+        assert pairs(table) == set(zip(identifiers, ["CD4", "CD20", "CD19"], strict=True))
     with pytest.raises(InputError, match=r"Ensembl identifiers.*gene symbol"):
         build_links([data("rna", identifiers), protein])
 

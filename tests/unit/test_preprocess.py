@@ -141,8 +141,14 @@ def test_nothing_varies() -> None:
     adata.X[:] = 0
     with pytest.raises(InputError, match="without a single count"):
         preprocess.protein(adata, linked=NOTHING)
-    with pytest.raises(InputError, match="no feature varies"):
-        preprocess.protein(AnnData(np.arange(1, 5, dtype="f4")[:, None]), linked=NOTHING)
+    one = AnnData(np.ones((300, 2), "f4"), var=pd.DataFrame(index=["CD3", "CD4"]))
+    one.X[:, 1] = np.arange(1, 301)
+    for prepare in (preprocess.protein, preprocess.rna):
+        with pytest.raises(InputError, match=r"a single feature varies .*'CD4'.*at least two features are needed"):
+            prepare(one, linked=NOTHING)
+    multiples = AnnData(np.outer(np.arange(1, 5), [1, 2, 3]).astype("f4"))
+    with pytest.raises(InputError, match=r"no feature varies .* once each cell's counts are brought to one total"):
+        preprocess.protein(multiples, linked=NOTHING)
 
 
 def test_protein() -> None:
