@@ -375,12 +375,13 @@ def check_modality(
             "make them unique, for instance with adata.obs_names_make_unique()"
         )
     renamed = False
-    if modality == "rna":
+    if modality in ("rna", "protein"):
+        wanted = {"rna": "gene expression", "protein": "antibody counts"}[modality]
         intervals = sum(bool(INTERVAL.fullmatch(n)) for n in var.index)
         if intervals > 0.5 * len(var.index):
             problems.append(
-                f"{name}: the features are genomic intervals ({some(list(var.index), 2)}), not genes; these are peaks: "
-                "give them modality 'atac', or gene expression for modality 'rna'"
+                f"{name}: the features are genomic intervals ({some(list(var.index), 2)}); these are peaks: give them "
+                f"modality 'atac', or {wanted} for modality {modality!r}"
             )
     if modality == "rna" or (modality == "atac" and not any(INTERVAL.fullmatch(n) for n in var.index[:10])):
         var, renamed = _use_symbols(var, notes)

@@ -356,11 +356,12 @@ def test_genome_before_the_symbol_in_var() -> None:
     assert read.var["gene_id"].iloc[1] == "ENSG00000000001"
 
 
-def test_peaks_are_no_genes() -> None:
+@pytest.mark.parametrize("modality", ["rna", "protein"])
+def test_peaks_are_no_genes_and_no_proteins(modality: str) -> None:
     adata = rna_anndata()
     adata.var_names = [f"chr1:{i}00-{i}99" for i in range(1, 7)]
-    with pytest.raises(InputError, match="genomic intervals"):
-        io.from_anndata(adata, "rna")
+    with pytest.raises(InputError, match=f"genomic intervals.*for modality '{modality}'"):
+        io.from_anndata(adata, modality)
     assert io.from_anndata(adata, "atac").n_vars == 6
 
 
