@@ -90,11 +90,16 @@ def _scores(runs: list[dict[str, Any]]) -> Markup:
         [
             run["seed"],
             " – ".join(MODALITY_TITLES.get(name, name) for name in pair.split("|")),
-            *(f"{s[key]:.3f}" for key in _SCORES),
-            "–" if run["likeness"] is None else f"{run['likeness']:.3f}",
+            *(_rounded(s[key]) for key in _SCORES),
+            _rounded(run["likeness"]),
         ]
         for run in runs
         for pair, s in run["pairs"].items()
     ]
     header = ["seed", "pair", *_SCORES.values(), "like the other seeds"]
     return table(header, rows, numeric=range(2, len(header)))
+
+
+def _rounded(value: float | None) -> str:
+    """A score as it is shown; JSON has null for what is not finite."""
+    return "–" if value is None else f"{value:.3f}"
