@@ -147,7 +147,7 @@ def test_a_measured_value_tells_no_groups(tmp_path: Path, key: str) -> None:
     assert f"rna.h5ad: {key} 'depth' holds 120 different numbers in 120 cells" in caught.value.problems[0]
 
 
-@pytest.mark.parametrize("kind", ["category", "string", "object"])
+@pytest.mark.parametrize("kind", ["category", "object"])
 def test_names_of_single_cells_are_no_groups(tmp_path: Path, kind: str) -> None:
     """In the file, too, as the columns of all kinds are stored."""
     cells = [f"c{i}" for i in range(120)]
@@ -219,11 +219,6 @@ def test_what_is_continuous(values: Any) -> None:
 )
 def test_what_names_groups(values: Any) -> None:
     assert continuous_problem(values, "x") is None
-
-
-def test_a_folder_is_no_samplesheet(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a folder; give the samplesheet"):
-        read_samplesheet(tmp_path)
 
 
 def test_optional_columns_may_be_left_out(files: Path) -> None:
@@ -329,7 +324,7 @@ def test_sheets_that_are_none(tmp_path: Path, text: str | bytes, words: list[str
 def test_no_sheet(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.csv: not found"):
         read_samplesheet(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="a folder; give the samplesheet"):
         read_samplesheet(tmp_path)
 
 
