@@ -670,6 +670,8 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
         lines.append(f"label transfer {way.replace('_', ' ')}: accuracy {values['accuracy']:.3f}")
     for way, values in metrics.get("imputation", {}).items():
         lines.append(f"imputation {way.replace('_', ' ')}: mean Pearson r {values['pearson_mean']:.3f}")
+    for pair, value in metrics["neighbour_mixing"].items():  # the one that needs neither labels nor pairs
+        lines.append(f"neighbour mixing {pair.replace('|', ' / ')}: {value:.3f}")
     scores = {name: value for name, value in metrics.get("scib", {}).items() if not name.startswith("n_")}
     if scores:
         lines.append("scib-metrics: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
