@@ -376,15 +376,16 @@ class Keeper:
         other = differences(checkpoint.machine, self.machine)
         if other:
             self.say(f"It will not be the same to the last bit as an uninterrupted run: {'; '.join(other)}.")
-        self._take_over(checkpoint)
         self.resumed_at = [*checkpoint.resumed_at, checkpoint.step]
+        self._take_over(checkpoint)
         self.in_use = True
         return checkpoint
 
     def _take_over(self, checkpoint: Checkpoint) -> None:
         """Mark a checkpoint that another training wrote, which may still be running."""
         try:
-            write_checkpoint(dataclasses.replace(checkpoint, writer=self.writer), self.path)
+            taken = dataclasses.replace(checkpoint, writer=self.writer, resumed_at=self.resumed_at)
+            write_checkpoint(taken, self.path)
         except OSError:  # a full disk; the file is this training's all the same
             self.writer = checkpoint.writer
 
