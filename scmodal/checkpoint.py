@@ -142,6 +142,8 @@ class Checkpoint:
         See :func:`fingerprint`.
     machine
         What exact repetition depends on beyond the fingerprint: threads, device, version of torch.
+    writer
+        Mark of the training that wrote it, see :class:`Keeper`.
     """
 
     tensors: dict[str, Tensor]
@@ -150,6 +152,7 @@ class Checkpoint:
     resumed_at: list[int]
     fingerprint: dict[str, Any]
     machine: dict[str, Any]
+    writer: str = ""
 
     @property
     def history(self) -> Tensor:
@@ -197,6 +200,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "resumed_at": checkpoint.resumed_at,
         "fingerprint": checkpoint.fingerprint,
         "machine": checkpoint.machine,
+        "writer": checkpoint.writer,
         "digest": _digest(checkpoint.tensors),
     }
     content = save(checkpoint.tensors, {METADATA_KEY: json.dumps(described)})
@@ -238,8 +242,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         content = path.read_bytes()  # at once: another process may be putting a newer checkpoint in its place
         tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        described = json.loads(header["__metadata__"][METADATA_KEY])
+        described = _described(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except OSError as error:
         raise InputError(f"checkpoint {path}: cannot be read ({error.strerror or error}); {mend}") from error
     except (SafetensorError, KeyError, ValueError) as error:
@@ -258,7 +261,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
         resumed_at=described["resumed_at"],
         fingerprint=described["fingerprint"],
         machine=described["machine"],
+        writer=described.get("writer", ""),  # earlier versions left no mark
     )
+
+
+def _described(header: bytes) -> dict[str, Any]:
+    """What the header of a checkpoint says, but for the tensors."""
+    found: dict[str, Any] = json.loads(json.loads(header)["__metadata__"][METADATA_KEY])
+    return found
+
+
+def writer_of(path: Path) -> str | None:
+    """Mark of the training that wrote a checkpoint; None where there is none that can be read."""
+    try:
+        with path.open("rb") as file:
+            # no more of it than is there, whatever a damaged file says
+            length = min(int.from_bytes(file.read(8), "little"), path.stat().st_size)
+            return str(_described(file.read(length)).get("writer", ""))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
@@ -290,6 +311,10 @@ def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
 class Keeper:
     """Keeps the checkpoint of one training.
 
+    Two trainings may come to have one file: where Nextflow is killed, its tasks go on, and the resumed run trains
+    beside them. The file belongs to the one that came to it last. Each leaves its mark in what it writes, first in the
+    checkpoint that it goes on from, and neither writes over nor removes what another has marked since.
+
     Attributes
     ----------
     path
@@ -312,6 +337,12 @@ class Keeper:
     resumed_at: list[int] = field(default_factory=list)
     in_use: bool = False
     """Whether this training has been going on for long enough to have a checkpoint."""
+    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Mark of this training."""
+    lost: bool = False
+    """Whether another training has taken the file over."""
+    _before: str | None = None
+    """Mark of what was there before, which this training writes over."""
     _last: float = field(default_factory=time.monotonic)
 
     def find(self, resume: Resume) -> Checkpoint | None:
@@ -346,8 +377,34 @@ class Keeper:
         if other:
             self.say(f"It will not be the same to the last bit as an uninterrupted run: {'; '.join(other)}.")
         self.resumed_at = [*checkpoint.resumed_at, checkpoint.step]
+        self._take_over(checkpoint)
         self.in_use = True
         return checkpoint
+
+    def _take_over(self, checkpoint: Checkpoint) -> None:
+        """Mark a checkpoint that another training wrote, which may still be running."""
+        try:
+            taken = dataclasses.replace(checkpoint, writer=self.writer, resumed_at=self.resumed_at)
+            write_checkpoint(taken, self.path)
+        except OSError:  # a full disk; the file is this training's all the same
+            self.writer = checkpoint.writer
+
+    def owns(self) -> bool:
+        """Whether there is a checkpoint that this training wrote or went on from, and no other has taken over."""
+        return self.in_use and not self.lost and writer_of(self.path) == self.writer
+
+    def _left_to_another(self) -> bool:
+        """Whether another training has taken the file over since this one first used it."""
+        there = writer_of(self.path)
+        if not self.in_use:
+            self._before = there
+        if not self.lost and there not in (None, self.writer, self._before):
+            self.lost = True
+            self.say(
+                f"Another process writes the checkpoint {self.path}, as a resumed run does where the one before it is "
+                "still at work. This training leaves the file to it and goes on without checkpoints."
+            )
+        return self.lost
 
     def _fitting(self) -> Checkpoint:
         checkpoint = read_checkpoint(self.path)
@@ -367,9 +424,14 @@ class Keeper:
         """Write a checkpoint and tell whether that worked.
 
         A disk that refuses it is told and not an error: the training itself is well, and the earlier checkpoint stays.
+        Nor is it one that another training has taken the file over.
         """
+        if self._left_to_another():
+            self._last = time.monotonic()
+            return False
         checkpoint = Checkpoint(
-            _tensors_of(state, history), state.step, seconds, self.resumed_at, self.fingerprint, self.machine
+            _tensors_of(state, history),
+            *(state.step, seconds, self.resumed_at, self.fingerprint, self.machine, self.writer),
         )
         self.in_use = True
         try:

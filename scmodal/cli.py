@@ -376,7 +376,6 @@ def integrate(
     links = LinkTable.read(links_path) if links_path is not None else None
     model = ScModal(chosen, seed=seed, device=device, threads=threads)
     advance, end = _training_progress()
-    before = _version(checkpoint)
     try:
         model.fit(
             adatas,
@@ -393,20 +392,20 @@ def integrate(
         sys.exit(stop.exit_code)
     finally:
         end()
-    # Without --resume the file may be of another run, which still needs it
-    own_checkpoint = checkpoint.exists() and (bool(model.training["resumed_at"]) or _version(checkpoint) != before)
+    keeper = model.keeper
     try:
         with atomic_path(output) as temporary:
             write_run(model, adatas, temporary)
             if anndata:
                 write_latent_cells(model, adatas, temporary)
     except InputError as error:
-        again = " The trained model is kept: with --resume nothing is trained again." if own_checkpoint else ""
+        kept = keeper is not None and keeper.owns()
+        again = " The trained model is kept: with --resume nothing is trained again." if kept else ""
         raise InputError(
             f"the result cannot be written to {str(output)!r} ({error.__cause__ or error}): free space there, or "
             f"choose another place.{again}"
         ) from error
-    if own_checkpoint:
+    if keeper is not None and keeper.owns():  # else the file is of another run, which still needs it
         checkpoint.unlink(missing_ok=True)
     for message in model.messages:
         say(message)
@@ -414,15 +413,6 @@ def integrate(
         f"{output}: {' + '.join(f'{n} {name}' for name, n in model.training['n_cells'].items())} cells, "
         f"{model.training['steps']} steps in {model.training['seconds']:.0f} s on {model.training['device']}"
     )
-
-
-def _version(path: Path) -> tuple[int, int] | None:
-    """What tells a file from the one that was there before it; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 @cli.command()
@@ -670,6 +660,8 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
         lines.append(f"label transfer {way.replace('_', ' ')}: accuracy {values['accuracy']:.3f}")
     for way, values in metrics.get("imputation", {}).items():
         lines.append(f"imputation {way.replace('_', ' ')}: mean Pearson r {values['pearson_mean']:.3f}")
+    for pair, value in metrics["neighbour_mixing"].items():  # the one that needs neither labels nor pairs
+        lines.append(f"neighbour mixing {pair.replace('|', ' / ')}: {value:.3f}")
     scores = {name: value for name, value in metrics.get("scib", {}).items() if not name.startswith("n_")}
     if scores:
         lines.append("scib-metrics: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))

@@ -72,33 +72,56 @@ def nearest(name: str, known: Sequence[str], n: int = 1, cutoff: float = 0.5) ->
 
 
 MANY_VALUES = 50
-"""More different numbers than this, in more than every second cell another one, name no groups of cells."""
+"""More different values than this may be too many to name groups of cells; fewer never are."""
+
+CELLS_A_VALUE = 2
+"""Fewer cells than this for each of many different values, on average, are no groups."""
+
+CELLS_A_NUMBER = ((1000, 50), (MANY_VALUES, 5))
+"""The same for more different numbers than the first one says, where they leave out most of those between.
+
+Clusters are numbered one by one, even if some of them are left out; counts of molecules and measured values are not.
+"""
 
 
 def continuous_problem(values: Any, where: str) -> str | None:
-    """What is wrong with a column that should tell groups of cells (labels, batches) but holds a measured value.
+    """What is wrong with a column that should tell groups of cells (labels, batches) but holds something else.
 
     Parameters
     ----------
     values
-        One value a cell.
+        One value a cell: numbers, text or categories, with gaps.
     where
         What to call the column in the message.
 
     Returns
     -------
     str or None
-        None where the column may tell groups: its values are no fractional numbers, or few of them differ.
+        None where the column may tell groups: few of its values differ, or each has cells enough.
     """
     import numpy as np
+    import pandas as pd
 
-    array = np.asarray(values)
-    if array.dtype.kind != "f":
+    there = pd.Series(np.asarray(pd.Series(values).dropna())).infer_objects()
+    different = there.drop_duplicates()
+    if len(different) <= MANY_VALUES:
         return None
-    different = len(np.unique(array[~np.isnan(array)]))
-    if different <= MANY_VALUES or different <= len(array) / 2:
+    kind, meaning, needed = "texts", "as names of single cells are", CELLS_A_VALUE
+    if pd.api.types.is_numeric_dtype(there):
+        kind = "numbers"
+        meaning, needed = _meaning_of_numbers(different.to_numpy(np.float64))
+    if len(there) >= needed * len(different):
         return None
-    return f"{where} holds {different:,} different numbers in {len(array):,} cells, a measured value: no groups"
+    return f"{where} holds {len(different):,} different {kind} in {len(there):,} cells, {meaning}: no groups"
+
+
+def _meaning_of_numbers(different: Any) -> tuple[str, int]:
+    """What many different numbers may be if no groups, and how many cells each must have to be groups all the same."""
+    whole = bool((different % 1 == 0).all())
+    meaning = "a count or a number of its own for each cell" if whole else "a measured value"
+    if whole and different.max() - different.min() < 2 * len(different):
+        return meaning, CELLS_A_VALUE
+    return meaning, next(cells for many, cells in CELLS_A_NUMBER if len(different) > many)
 
 
 def canonical_modality(name: str) -> str:
@@ -196,6 +219,8 @@ def _sheet_text(path: Path) -> str:
         data = path.read_bytes()
     except FileNotFoundError as exc:
         raise InputError(f"samplesheet {path}: not found") from exc
+    except IsADirectoryError as exc:
+        raise InputError(f"samplesheet {path}: a folder; give the samplesheet") from exc
     except OSError as exc:
         raise InputError(f"samplesheet {path}: cannot be read ({exc.strerror or exc})") from exc
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -261,6 +286,16 @@ def _check_header(header: Sequence[str], path: Path) -> None:
         raise InputError(problems)
 
 
+_SHORTENED = {
+    "label": "label_key",
+    "labels": "label_key",
+    "batch": "batch_key",
+    "batches": "batch_key",
+    "donor": "batch_key",
+    "donors": "batch_key",
+}
+"""Columns that are taken for an optional one, whose name they are nearly; as a column of notes they need another."""
+
 _ABOUT_LABELS = re.compile("label|lable|type|annot|cluster|class")
 _ABOUT_BATCHES = re.compile("batch|donor|patient|subject")
 
@@ -268,6 +303,8 @@ _ABOUT_BATCHES = re.compile("batch|donor|patient|subject")
 def _meant_column(name: str) -> str | None:
     """Optional column that a name was probably meant for; other columns are the user's own affair."""
     squeezed = re.sub(r"[^a-z0-9]", "", name)
+    if squeezed in _SHORTENED:
+        return _SHORTENED[squeezed]
     if "key" in squeezed:
         for column, about in zip(OPTIONAL_COLUMNS, (_ABOUT_LABELS, _ABOUT_BATCHES)):
             if about.search(squeezed):
@@ -340,6 +377,23 @@ def _by_sample(rows: Sequence[tuple[str, SampleRow]]) -> dict[str, list[tuple[st
     for where, row in rows:
         samples.setdefault(row.sample, []).append((where, row))
     return samples
+
+
+def _case_problems(rows: Sequence[tuple[str, SampleRow]], path: Path) -> dict[str, str]:
+    """What is wrong with samples whose names differ by case alone, by the samples. `rows`: (where, row)."""
+    spellings: dict[str, list[str]] = {}
+    for sample in _by_sample(rows):
+        spellings.setdefault(sample.lower(), []).append(sample)
+    problems: dict[str, str] = {}
+    for alike in spellings.values():
+        if len(alike) > 1:
+            places = ", ".join(where for where, row in rows if row.sample in alike)
+            told = (
+                f"samplesheet {path}, {places}: the sample names {', '.join(map(repr, alike))} differ by case alone: "
+                "one folder of results on some file systems; spell them alike if they are one sample, else rename one"
+            )
+            problems |= dict.fromkeys(alike, told)
+    return problems
 
 
 def _new_cell_problems(rows: Sequence[tuple[str, SampleRow]], path: Path, modalities: Sequence[str]) -> list[str]:
@@ -415,7 +469,8 @@ def read_samplesheet(
     ----------
     path
         CSV or TSV with the columns sample, modality and path, and optionally label_key and batch_key; any case, any
-        order. Other columns are ignored, unless they are named almost like one of the optional ones.
+        order. Other columns are ignored, unless they are named almost like one of the optional ones, as ``label`` and
+        ``donor`` are.
     files
         Local file of each data row, by 1-based row number (blank lines do not count). A row that is not in it is "not
         found" unless its path is a URL. Without it, relative paths are looked for in the sheet's folder, then in the
@@ -510,8 +565,11 @@ def read_samplesheet(
                     ),
                 )
             )
+    by_case = _case_problems(rows, path)
+    problems += dict.fromkeys(by_case.values())
     if new_cells_of is None:
-        problems += _group_problems(rows, path)
+        # what is one sample in two spellings lacks nothing
+        problems += _group_problems([(where, row) for where, row in rows if row.sample not in by_case], path)
     else:
         problems += _new_cell_problems(rows, path, new_cells_of)
     if problems:
@@ -520,7 +578,7 @@ def read_samplesheet(
 
 
 def _continuous_keys(path: str, modality: str, label_key: str | None, batch_key: str | None, name: str) -> list[str]:
-    """Keys of an AnnData or MuData file that name a measured value; a column that is not there is told elsewhere."""
+    """Keys of an AnnData or MuData file that tell no groups; a column that is not there is told elsewhere."""
     import h5py
 
     if not (label_key or batch_key) or not Path(path).is_file() or not h5py.is_hdf5(path):
@@ -533,10 +591,31 @@ def _continuous_keys(path: str, modality: str, label_key: str | None, batch_key:
                 obs = file["mod"][part].get("obs")
         for what, key in (("label_key", label_key), ("batch_key", batch_key)):
             column = obs.get(key) if key and isinstance(obs, h5py.Group) else None
-            if isinstance(column, h5py.Dataset) and column.dtype.kind == "f":
-                problem = continuous_problem(column[()], f"{name}: {what} {key!r}")
-                problems += [f"{problem}; name another column of obs"] if problem else []
+            values = None if column is None else _column_values(column)
+            problem = None if values is None else continuous_problem(values, f"{name}: {what} {key!r}")
+            problems += [f"{problem}; name another column of obs"] if problem else []
     return problems
+
+
+def _column_values(column: Any) -> Any:
+    """Values of a column of obs in a file, gaps left out; None for what cannot be told without anndata."""
+    import h5py
+
+    if isinstance(column, h5py.Dataset):
+        if "categories" in column.attrs:  # before anndata 0.8
+            return column.file[column.attrs["categories"]][()][_codes(column)]
+        return column[()] if column.dtype.kind in "fiuOS" else None
+    if {"codes", "categories"} <= set(column) and isinstance(column["categories"], h5py.Dataset):
+        return column["categories"][()][_codes(column["codes"])]
+    if {"values", "mask"} <= set(column):
+        return column["values"][()][~column["mask"][()]]
+    return None
+
+
+def _codes(column: Any) -> Any:
+    """Numbers of the categories, of cells that have one."""
+    codes = column[()]
+    return codes[codes >= 0]
 
 
 def _row_file(path: str, number: int, sheet: Path, files: Mapping[int, Path] | None) -> Path | None:

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from scmodal import io
 from scmodal._version import __version__
-from scmodal.contracts import SCHEMA_VERSION, InputError, canonical_modality
+from scmodal.contracts import SCHEMA_VERSION, InputError, canonical_modality, continuous_problem
 from scmodal.inputs import modality_of
 from scmodal.transfer import LATENT, clean_labels, find_label_key, find_modality, label_columns, transfer_labels
 
@@ -291,6 +291,9 @@ def label_cells(
     _check_reference(model, labelled, name)
     if not clean_labels(labelled.obs[key])[1].any():
         raise InputError(f"column {key!r} of {name} in the reference has no labels at all; give another --label-key")
+    problem = continuous_problem(labelled.obs[key], f"column {key!r} of {name} in the reference")
+    if problem:
+        raise InputError(f"{problem}; give another --label-key")
     labels = transfer_labels(labelled.obsm[LATENT], labelled.obs[key], adata.obsm[LATENT], k, adata.obs_names)
     for column, own in LABEL_COLUMNS.items():
         adata.obs[own] = labels[column].to_numpy()

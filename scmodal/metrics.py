@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scmodal.contracts import DataError, InputError, nearest
+from scmodal.contracts import DataError, InputError, continuous_problem, nearest
 from scmodal.neighbours import EXACT_PAIRS, distance_blocks, nearest_neighbours
 from scmodal.transfer import LATENT, clean_labels, find_label_key, label_columns
 
@@ -405,6 +405,7 @@ def _labels(
 ) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
     """(column, labels, present) of each modality that has labels, its own or by way of its paired cells."""
     labels: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
+    problems: list[str] = []
     for name in order:
         adata = mdata.mod[name]
         if label_key and label_key not in adata.obs.columns:
@@ -412,6 +413,10 @@ def _labels(
         key = find_label_key(adata, name, label_key)
         if key is not None:
             labels[name] = (key, *clean_labels(adata.obs[key]))
+            problem = continuous_problem(adata.obs[key], f"column {key!r} of {name}")
+            problems += [f"{problem}; give --label-key a column with labels"] if problem else []
+    if problems:
+        raise InputError(problems)
     if label_key and not labels:
         columns = {name: label_columns(mdata.mod[name]) for name in order}
         close = nearest(label_key, list(dict.fromkeys(itertools.chain.from_iterable(columns.values()))))

@@ -174,6 +174,7 @@ class ScModal:
         self.history: pd.DataFrame | None = None
         self.messages: list[str] = []
         self.training: dict[str, Any] = {}
+        self.keeper: Keeper | None = None
         self.latents: dict[str, NDArray[np.float32]] = {}
         self.references: dict[str, NDArray[np.float32]] = {}
         self.redrawn: dict[str, NDArray[np.float32]] = {}
@@ -249,14 +250,14 @@ class ScModal:
         self.links = links
         self.recipes = {item.modality: item.recipe for item in inputs}
 
-        keeper = None
+        self.keeper = None
         try:
             if checkpoint is not None:
                 fit_for = fingerprint(adatas, inputs, links, self.preset, self.seed, device)
-                keeper = Keeper(
+                self.keeper = Keeper(
                     Path(checkpoint), checkpoint_every, fit_for, machine_of(device), say or self.messages.append
                 )
-            self._train(inputs, device, progress, keeper, resume)
+            self._train(inputs, device, progress, self.keeper, resume)
         finally:
             for item in inputs:
                 if isinstance(item.x, LazyRows):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmodal.contracts import MODALITY_TITLES, InputError
+from scmodal.contracts import MODALITY_TITLES, InputError, nearest
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -344,13 +344,16 @@ def latent_figure(
     Raises
     ------
     InputError
-        A modality without ``obsm["X_scmodal"]``.
+        A modality without ``obsm["X_scmodal"]``; a column that no modality, or not the one it is given for, has.
     """
     import matplotlib as mpl
+
+    from scmodal.transfer import clean_labels
 
     lacking = [m for m in mdata.mod if "X_scmodal" not in mdata.mod[m].obsm]
     if lacking:
         raise InputError(f'no obsm["X_scmodal"] in modality {", ".join(lacking)}: integrate the data first')
+    _check_label_key(mdata, label_key)
     names = list(mdata.mod)
     rows = stratified_sample([mdata.mod[m].n_obs for m in names], max_cells, seed)
     xy = umap_coordinates(np.concatenate([mdata.mod[m].obsm["X_scmodal"][r] for m, r in zip(names, rows)]), seed)
@@ -360,7 +363,7 @@ def latent_figure(
         key = label_key.get(name) if isinstance(label_key, Mapping) else label_key
         obs = mdata.mod[name].obs
         values = obs[key].iloc[chosen] if key in obs else pd.Series([None] * len(chosen))
-        labels += [NO_LABEL if pd.isna(v) else str(v) for v in values]
+        labels += [text or NO_LABEL for text in clean_labels(values)[0]]
     colours = label_colours(labels)
     if NO_LABEL in labels:
         colours[NO_LABEL] = NO_LABEL_COLOUR
@@ -377,6 +380,29 @@ def latent_figure(
             axes[0, 1].set_title("by label", loc="left")
             _legend(axes[0, 1], colours)
         return _save(figure, path)
+
+
+def _check_label_key(mdata: MuData, label_key: str | Mapping[str, str] | None) -> None:
+    """Refuse columns of labels that are not there: all cells would be grey."""
+    from scmodal.transfer import label_columns
+
+    if isinstance(label_key, Mapping):
+        wanted = [(key, [name]) for name, key in label_key.items() if key]
+    else:
+        wanted = [(label_key, list(mdata.mod))] if label_key else []
+    problems: list[str] = []
+    for key, names in wanted:
+        unknown = [name for name in names if name not in mdata.mod]
+        if unknown:
+            problems.append(f"no modality {unknown[0]!r} in these data (there are: {', '.join(mdata.mod)})")
+            continue
+        columns = list(dict.fromkeys(c for name in names for c in label_columns(mdata.mod[name])))
+        if not any(key in mdata.mod[name].obs for name in names):
+            close = nearest(key, columns)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"no column {key!r} in obs of {', '.join(names)}{hint} (there: {', '.join(columns)})")
+    if problems:
+        raise InputError(problems)
 
 
 def confusion_figure(truth: Sequence[Any], predicted: Sequence[Any], path: str | Path, *, title: str = "") -> Path:

@@ -48,15 +48,23 @@ def clean_labels(labels: Any) -> tuple[np.ndarray, np.ndarray]:
     -------
     (labels, present)
         Object array (n) of `str`, ``""`` where missing, and a boolean array (n). Missing are None, NaN, NA, empty
-        text, and the text forms of those (`nan`, `NA`, `None`, any case).
+        text, and the text forms of those (`nan`, `NA`, `None`, any case). A whole number is written without a point:
+        gaps make decimal numbers of a column of clusters, which are the same clusters as without gaps.
     """
     # A plain object array first: the rules for gaps differ between categorical, nullable and text columns.
     values = np.asarray(pd.Series(labels).astype(object), dtype=object)
     gaps = np.asarray(pd.isna(values), dtype=bool)
-    text = np.array(["" if gap else str(value).strip() for value, gap in zip(values, gaps)], dtype=object)
+    text = np.array(["" if gap else _as_text(value) for value, gap in zip(values, gaps)], dtype=object)
     present = np.array([value.lower() not in _MISSING for value in text], dtype=bool)
     text[~present] = ""
     return text, present
+
+
+def _as_text(value: Any) -> str:
+    """A label as text; 1.0 is ``1``."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
 
 
 def transfer_labels(

@@ -4,6 +4,18 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 venv=.venv
 stamp=$venv/.scmodal-setup
+
+# Another checkout's environment is not ours to change: it would run this checkout's package from then on.
+if [ -L $venv ]; then
+    target=$(readlink -f $venv || readlink $venv)
+    if [ "${target#"$PWD"/}" = "$target" ]; then
+        echo "$PWD/$venv is a link to $target, outside of this checkout, whose environment would run this checkout if" >&2
+        echo "anything were installed there. Remove the link (rm $PWD/$venv) and run this again, or use an environment as" >&2
+        echo "it is: export SCMODAL_PYTHON=$target/bin/python" >&2
+        exit 2
+    fi
+fi
+
 wanted="$PWD $(cat requirements.lock pyproject.toml scripts/setup.sh | cksum)"
 
 if [ -x $venv/bin/uv ] && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then exit 0; fi

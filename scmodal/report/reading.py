@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 
 from scmodal.contracts import MODALITIES, MODALITY_TITLES, InputError
 from scmodal.presets import pairs_of
+from scmodal.report.contents import metrics_problem, selection_problem
 from scmodal.transfer import clean_labels
 
 Direction = tuple[str, str]
@@ -194,13 +195,12 @@ def read_report_data(
     Raises
     ------
     InputError
-        Every missing file and every name that tells no direction, in one go.
+        Every missing file, every name that tells no direction and every file that is not what it is given as, in one
+        go.
     """
     problems = [] if runs else ["a report needs at least one result folder of `scmodal integrate` (--run)"]
     folders = [Path(r) for r in runs]
-    selected = dict(selection) if isinstance(selection, Mapping) else {}
-    if isinstance(selection, str | Path) and Path(selection).is_file():
-        selected = _read_mapping(selection)
+    selected = _tried(problems, _read_selection, selection) or {}
     first, unknown_seed = _position_of_chosen(folders, selected)
     problems += unknown_seed
     for i, folder in enumerate(folders):
@@ -225,21 +225,26 @@ def read_report_data(
             directions[str(path)] = (match[1], match[2])
         else:
             problems.append(f"{path}: the name must end in <from>_to_<to>.labels.tsv or <from>_to_<to>.h5ad")
+    reached = _tried(problems, _read_coverage, coverage)
+    measured = [_tried(problems, _read_metrics, e) for e in evaluations]
+    for path in transfers:
+        _tried(problems, _check_labels, path)
+    for path in imputed:
+        _tried(problems, _check_imputed, path)
+    listed = _tried(problems, _read_mapping, params) or {}
     if problems:
         raise InputError(problems)
 
-    folders, evaluations, peakgene = (
-        _brought_forward(items, first, len(runs)) for items in (folders, evaluations, peakgene)
-    )
+    folders, measured, peakgene = (_brought_forward(items, first, len(runs)) for items in (folders, measured, peakgene))
     data = ReportData(
         sample=sample,
         selection=selected,
         modalities=_read_modalities(folders[0] / "integrated.h5mu"),
         runs=[_read_run(folder) for folder in folders],
-        coverage=_read_coverage(coverage),
-        evaluations=[dict(e) if isinstance(e, Mapping) else _read_mapping(e) for e in evaluations],
+        coverage=reached,
+        evaluations=[e for e in measured if e is not None],
         peakgene=[Path(p) for p in peakgene],
-        params=dict(params) if isinstance(params, Mapping) else _read_mapping(params) if params else {},
+        params=listed,
     )
     recipes = data.runs[0].model.get("recipes") or {}
     bare = sorted({directions[str(p)][1] for p in imputed} - set(recipes))
@@ -257,10 +262,24 @@ def read_report_data(
         return sorted(at), at[0]
 
     for direction, paths in _by_direction(sorted(transfers, key=place), directions).items():
-        data.transfers[direction] = _read_labels(Path(_brought_forward(paths, first, len(runs))[0]))
+        data.transfers[direction] = _read_labels(_brought_forward(paths, first, len(runs))[0])
     for direction, paths in _by_direction(sorted(imputed, key=place), directions).items():
         data.imputed[direction] = Path(_brought_forward(paths, first, len(runs))[0])
     return data
+
+
+def _tried(problems: list[str], read: Callable[[Any], Any], given: Any) -> Any:
+    """What `read` makes of something given; None, and what is wrong among `problems`, where it cannot.
+
+    None, too, for what is not given, and for a file that is not there: that is told with all others that are not.
+    """
+    if given is None or (isinstance(given, str | Path) and not Path(given).is_file()):
+        return None
+    try:
+        return read(given)
+    except InputError as error:
+        problems += error.problems
+        return None
 
 
 def _by_direction(
@@ -355,7 +374,11 @@ def _read_modalities(file: Path) -> list[Modality]:
     """Names, annotations and latent of every modality, in the order of the chain."""
     from anndata.io import read_elem
 
-    with h5py.File(file, "r") as store:
+    from scmodal.io.kinds import open_hdf5
+
+    with open_hdf5(file, str(file)) as store:
+        if "mod" not in store:
+            raise InputError(f"{file}: no h5mu file; is {file.parent} a result of `scmodal integrate`?")
         there = list(store["mod"])
         uns = read_elem(store["uns"]) if "uns" in store else {}
         chain = [str(m) for m in uns.get("scmodal", {}).get("modalities", [])]
@@ -383,44 +406,110 @@ def _read_modalities(file: Path) -> list[Modality]:
 
 
 def _read_run(folder: Path) -> Run:
+    from scmodal.io import reading
+
+    with reading(str(folder / "history.parquet"), "the history of a training"):
+        history = pd.read_parquet(folder / "history.parquet")
     return Run(
         folder=folder,
-        history=pd.read_parquet(folder / "history.parquet"),
+        history=history,
         metrics=_read_mapping(folder / "metrics.json"),
         model=_read_mapping(folder / "model" / "model.json"),
     )
 
 
-def _read_mapping(path: str | Path) -> dict[str, Any]:
+def _read_mapping(given: Mapping[str, Any] | str | Path) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        return dict(given)
+
     from scmodal.io import read_json
 
-    content = read_json(Path(path))
+    content = read_json(Path(given))
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object of names and values")
+        raise InputError(f"{given}: expected a JSON object of names and values")
     return content
 
 
-def _read_coverage(coverage: pd.DataFrame | str | Path | None) -> pd.DataFrame | None:
-    if coverage is None or isinstance(coverage, pd.DataFrame):
-        table = coverage
-    else:
-        table = pd.read_csv(coverage, sep="\t", keep_default_na=False, dtype=str)
-    if table is None:
-        return None
-    missing = [c for c in ("modality", "feature", "matched") if c not in table]
-    if missing:
-        raise InputError(f"the coverage table lacks the column {', '.join(missing)}")
-    table = table.copy()
+def _read_selection(given: Mapping[str, Any] | str | Path) -> dict[str, Any]:
+    content = _read_mapping(given)
+    if not content and isinstance(given, Mapping):  # nothing was chosen
+        return {}
+    problem = selection_problem(content)
+    if problem:
+        raise InputError(
+            f"{_called(given, 'the selection')}: not a selection ({problem}); give the selection.json of "
+            "`scmodal select`"
+        )
+    return content
+
+
+def _read_metrics(given: Mapping[str, Any] | str | Path) -> dict[str, Any]:
+    content = _read_mapping(given)
+    problem = metrics_problem(content)
+    if problem:
+        raise InputError(
+            f"{_called(given, 'the evaluation')}: no metrics of an evaluation ({problem}); give the file that "
+            "`scmodal evaluate` wrote"
+        )
+    return content
+
+
+def _called(given: Any, otherwise: str) -> str:
+    """What to call something given in messages: a file by its path."""
+    return str(given) if isinstance(given, str | Path) else otherwise
+
+
+def _read_text_table(path: str | Path, what: str, mend: str, rows: int | None = None) -> pd.DataFrame:
+    """A table of text, tab-separated, or its first rows; whatever is no such table is refused by name."""
+    try:
+        return pd.read_csv(path, sep="\t", keep_default_na=False, dtype=str, nrows=rows)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file, let alone {what}; {mend}") from error
+    except pd.errors.EmptyDataError as error:
+        raise InputError(f"{path}: empty, not {what}; {mend}") from error
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as {what} ({str(error).strip()}); {mend}") from error
+
+
+def _lacking(table: pd.DataFrame, needed: Sequence[str]) -> str:
+    """Which of the columns a table lacks, as a message says it; empty where none."""
+    missing = [column for column in needed if column not in table]
+    return f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}" if missing else ""
+
+
+def _read_coverage(given: pd.DataFrame | str | Path) -> pd.DataFrame:
+    what, mend = "a coverage table", "give the coverage table that `scmodal link --coverage` wrote"
+    table = given.copy() if isinstance(given, pd.DataFrame) else _read_text_table(given, what, mend)
+    lacking = _lacking(table, ("modality", "feature", "matched"))
+    if lacking:
+        raise InputError(f"{_called(given, 'the coverage table')}: {what} needs the {lacking}; {mend}")
     table["matched"] = table["matched"].astype(str).str.lower().isin(["true", "1"])
     for column in ("partner", "nearest", "note"):
         table[column] = table[column].fillna("").astype(str) if column in table else ""
     return table
 
 
-def _read_labels(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t", dtype={"cell": str, "label": str, "second_label": str}, keep_default_na=False)
-    missing = [c for c in ("cell", "label", "confidence") if c not in table]
-    if missing:
-        raise InputError(f"{path}: a table of transferred labels needs the column {', '.join(missing)}")
+def _check_labels(path: str | Path) -> None:
+    """Refuse what is no table of labels by its beginning: of several seeds, only one's tables are read whole."""
+    _read_labels(path, rows=10)
+
+
+def _read_labels(path: str | Path, rows: int | None = None) -> pd.DataFrame:
+    what, mend = "a table of transferred labels", "give the table that `scmodal transfer` wrote"
+    table = _read_text_table(path, what, mend, rows)
+    lacking = _lacking(table, ("cell", "label", "confidence"))
+    if lacking:
+        raise InputError(f"{path}: {what} needs the {lacking}; {mend}")
     table["confidence"] = pd.to_numeric(table["confidence"], errors="coerce")
     return table
+
+
+def _check_imputed(path: str | Path) -> None:
+    """Refuse what is no h5ad file; its matrix stays unread until it is drawn."""
+    try:
+        with h5py.File(path, "r") as store:
+            lacking = [name for name in ("X", "obs", "var") if name not in store]
+    except OSError as error:
+        raise InputError(f"{path}: no h5ad file; give the file that `scmodal impute` wrote") from error
+    if lacking:
+        raise InputError(f"{path}: no h5ad file (without {', '.join(lacking)}); give the one of `scmodal impute`")

@@ -11,6 +11,7 @@ from scmodal.contracts import MODALITY_TITLES
 from scmodal.counterpart import ALONE, COLUMN
 from scmodal.report.page import Section, join_words, table
 from scmodal.report.reading import ReportData
+from scmodal.transfer import clean_labels
 
 _MEANING = {
     "trusted": "Nothing speaks against this integration.",
@@ -51,7 +52,8 @@ def _without_counterpart(data: ReportData) -> Markup:
             rows.append([modality.title, other, "all", f"{len(alone):,}", f"{alone.mean():.1%}"])
             if key not in modality.obs.columns:
                 continue
-            of_label = pd.Series(alone).groupby(modality.obs[key].astype(str).to_numpy()).agg(["size", "mean"])
+            labels, there = clean_labels(modality.obs[key])
+            of_label = pd.Series(alone[there]).groupby(labels[there]).agg(["size", "mean"])
             worst = of_label[of_label["mean"] >= NOTABLE].sort_values("mean", ascending=False)
             rows += [
                 [modality.title, other, label, f"{int(size):,}", f"{share:.1%}"]
@@ -90,11 +92,16 @@ def _scores(runs: list[dict[str, Any]]) -> Markup:
         [
             run["seed"],
             " – ".join(MODALITY_TITLES.get(name, name) for name in pair.split("|")),
-            *(f"{s[key]:.3f}" for key in _SCORES),
-            "–" if run["likeness"] is None else f"{run['likeness']:.3f}",
+            *(_rounded(s[key]) for key in _SCORES),
+            _rounded(run["likeness"]),
         ]
         for run in runs
         for pair, s in run["pairs"].items()
     ]
     header = ["seed", "pair", *_SCORES.values(), "like the other seeds"]
     return table(header, rows, numeric=range(2, len(header)))
+
+
+def _rounded(value: float | None) -> str:
+    """A score as it is shown; JSON has null for what is not finite."""
+    return "–" if value is None else f"{value:.3f}"

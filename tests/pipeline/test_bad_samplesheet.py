@@ -100,3 +100,22 @@ def test_file_that_cannot_be_fetched(tmp_path: Path) -> None:
     assert run.code != 0
     assert "Stopped. Can't stage file https://localhost:9/protein.h5ad" in run.text
     assert run.published() == set()
+
+
+@pytest.mark.parametrize("options", [(), ("--validate_files", "false")])
+def test_a_folder_is_no_samplesheet(tmp_path: Path, options: tuple[str, ...]) -> None:
+    run = pipeline(tmp_path, "--input", ".", *options)
+    assert run.code != 0
+    assert "--input . is a folder: give the samplesheet" in run.text
+    assert run.published() == set()
+
+
+def test_label_column_under_another_name(tmp_path: Path) -> None:
+    """A column that the workflow would not look at is refused, where a note on it would be read by nobody."""
+    for name in ("rna.h5ad", "adt.h5ad"):
+        shutil.copy(TESTDATA / name, tmp_path / name)
+    (tmp_path / "sheet.csv").write_text("sample,modality,path,label\na,rna,rna.h5ad,celltype\na,protein,adt.h5ad,\n")
+    run = pipeline(tmp_path, "--input", "sheet.csv")
+    assert run.code != 0
+    assert "unknown column 'label'; did you mean 'label_key'?" in run.text
+    assert run.trace == {"VALIDATE (samplesheet)": "FAILED"}

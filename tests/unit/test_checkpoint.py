@@ -273,10 +273,14 @@ def refit(data, path: Path, resume: checkpoint.Resume, **settings: object) -> Sc
 
 
 def test_a_finished_training_is_not_repeated(data, kept: Path):
-    before = kept.read_bytes()
+    before = read_checkpoint(kept)
     model = refit(data, kept, resume=True)
     assert model.messages[-1] == f"Training goes on from step 6 of 6 (checkpoint {kept})."
-    assert kept.read_bytes() == before
+    after = read_checkpoint(kept)
+    assert_same_tensors(after, before)
+    assert (after.step, after.seconds) == (before.step, before.seconds)
+    assert after.resumed_at == [*before.resumed_at, 6]
+    assert model.keeper.owns()
     np.testing.assert_array_equal(model.history["step"], np.arange(1, 7))
 
 
@@ -374,6 +378,96 @@ def test_other_threads_are_told(tmp_path: Path):
     other = dataclasses.replace(keeper_of(path, said=said), machine={"threads": 4})
     assert other.find(True).step == STEPS
     assert said[-1] == ("It will not be the same to the last bit as an uninterrupted run: threads (was 1, is 4).")
+
+
+# ---- two trainings with one file -------------------------------------------------------------------------------------
+
+
+def assert_same_tensors(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> None:
+    assert a.tensors.keys() == b.tensors.keys()
+    assert all(torch.equal(a.tensors[name], value) for name, value in b.tensors.items())
+
+
+def some_state() -> tuple:
+    inputs, preset = two_data_sets(), get_preset("default", steps=STEPS, batch_size=40, n_hidden=64)
+    state = training.make_state([item.x.shape[1] for item in inputs], preset, 0, CPU)
+    advance = training.make_step(state, training.make_data(inputs, preset, CPU), preset)
+    history = torch.zeros(STEPS, len(training.HISTORY_COLUMNS))
+    advance(history[0])  # the optimisers have no state before
+    return state, history, 1.0
+
+
+def test_a_checkpoint_is_of_the_training_that_came_last(tmp_path: Path):
+    """As where Nextflow was killed, its training was not, and the resumed run trains beside it."""
+    path, said = tmp_path / "c.safetensors", []
+    first, second, state = keeper_of(path, said=said), keeper_of(path), some_state()
+    assert first.save(*state)
+    assert first.owns()
+    taken = second.find(True)
+    assert second.owns()
+    assert not first.owns()
+    assert_same_tensors(read_checkpoint(path), taken)
+    before = path.read_bytes()
+    assert not first.save(*state)
+    assert not first.save(*state)
+    assert path.read_bytes() == before
+    assert len(said) == 1
+    assert said[0].startswith(f"Another process writes the checkpoint {path}")
+    assert second.save(*state)
+    assert second.owns()
+    path.unlink()  # the second has ended
+    assert not first.save(*state)
+    assert not first.owns()
+
+
+def test_what_was_there_before_is_written_over_when_training_starts_anew(tmp_path: Path, monkeypatch):
+    path, state = tmp_path / "c.safetensors", some_state()
+    assert keeper_of(path).save(*state)
+    anew = keeper_of(path)
+    assert anew.find(False) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_checkpoint", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        assert not anew.save(*state)
+    assert not anew.owns()
+    assert anew.save(*state)
+    assert anew.owns()
+
+
+def test_a_checkpoint_that_cannot_be_marked_is_used(tmp_path: Path, monkeypatch):
+    path, state = tmp_path / "c.safetensors", some_state()
+    assert keeper_of(path).save(*state)
+    second = keeper_of(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_checkpoint", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "full")))
+        assert second.find(True).step == 1
+    assert second.owns()
+    assert second.save(*state)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 200, (5).to_bytes(8, "little") + b"[1,2]"])
+def test_a_damaged_checkpoint_is_of_nobody(tmp_path: Path, content: bytes):
+    (tmp_path / "c.safetensors").write_bytes(content)
+    assert checkpoint.writer_of(tmp_path / "c.safetensors") is None
+    keeper = keeper_of(tmp_path / "c.safetensors")
+    assert keeper.save(*some_state())
+    assert keeper.owns()
+
+
+def test_the_command_leaves_the_checkpoint_of_another_run(work: Path, tmp_path: Path, monkeypatch):
+    """One that was begun from its own while it trained: the other may yet need it."""
+    from scmodal import results
+
+    path, write_run = tmp_path / "run.checkpoint.safetensors", results.write_run
+
+    def meanwhile(model: ScModal, *rest: object) -> None:
+        other = dataclasses.replace(model.keeper, writer="other", resumed_at=[], in_use=False)
+        assert other.find(True) is not None
+        write_run(model, *rest)
+
+    monkeypatch.setattr(results, "write_run", meanwhile)
+    cli.main(arguments(work, tmp_path / "run", "--checkpoint-every", "0"))
+    assert (tmp_path / "run" / "integrated.h5mu").is_file()
+    assert checkpoint.writer_of(path) == "other"
 
 
 # ---- a full disk -----------------------------------------------------------------------------------------------------

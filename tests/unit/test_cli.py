@@ -16,6 +16,7 @@ from scipy import sparse
 
 from scmodal import cli
 from scmodal.contracts import InputError
+from scmodal.io import read_h5mu, write_h5mu
 from scmodal.model import pick_device
 
 
@@ -99,6 +100,14 @@ def test_impute_transfer_and_evaluate(work: Path, capsys):
     assert metrics["foscttm"]["rna|protein"] < 0.5
     assert metrics["imputation"]["rna_to_protein"]["n_features"] > 5
     assert "FOSCTTM" in capsys.readouterr().err
+    mdata = read_h5mu(work / "run/integrated.h5mu")
+    for adata in mdata.mod.values():
+        adata.uns["scmodal"]["label_key"] = ""
+    write_h5mu(mdata, work / "unlabelled.h5mu")
+    unlabelled = ("--integrated", work / "unlabelled.h5mu", "--model", work / "run/model")
+    assert run("evaluate", *unlabelled, "--output", work / "mixing.json") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["neighbour mixing rna / protein"]
 
 
 def test_impute_takes_cells_of_its_modality(work: Path, tmp_path: Path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,11 @@ def test_sheets_that_are_fine(files: Path, text: str | bytes, name: str) -> None
         ("batch-key", "batch_key"),
         ("bach_key", "batch_key"),
         ("donor_key", "batch_key"),
+        ("label", "label_key"),
+        ("Labels", "label_key"),
+        ("batch", "batch_key"),
+        ("batches", "batch_key"),
+        ("donor", "batch_key"),
     ],
 )
 def test_misspelt_optional_columns(files: Path, column: str, meant: str) -> None:
@@ -86,13 +92,24 @@ def test_misspelt_optional_columns(files: Path, column: str, meant: str) -> None
 
 def test_other_columns_are_ignored_and_told(files: Path) -> None:
     said: list[str] = []
-    text = "sample,modality,path,notes,batch,order,sample_id\np1,rna,rna.h5ad,x,b,0,1\np1,adt,adt.h5ad,,b,1,2\n"
+    text = "sample,modality,path,notes,batch_no,order,sample_id\np1,rna,rna.h5ad,x,b,0,1\np1,adt,adt.h5ad,,b,1,2\n"
     assert len(read_samplesheet(sheet(files, text), say=said.append)) == 2
     assert len(said) == 1
-    assert said[0].endswith("ignored columns 'notes', 'batch', 'sample_id'")
+    assert said[0].endswith("ignored columns 'notes', 'batch_no', 'sample_id'")
+    both = "sample,modality,path,batch,batch_key\np1,rna,rna.h5ad,x,batch\np1,adt,adt.h5ad,y,batch\n"
+    assert len(read_samplesheet(sheet(files, both))) == 2  # nothing else can be meant
     said.clear()
     read_samplesheet(sheet(files, GOOD), say=said.append)
     assert said == []
+
+
+@pytest.mark.parametrize("new_cells_of", [None, ["rna", "protein"]])
+def test_samples_that_differ_by_case_alone(files: Path, new_cells_of: list[str] | None) -> None:
+    text = "sample,modality,path\np,rna,rna.h5ad\nP,protein,adt.h5ad\nq,rna,rna.h5ad\nq,protein,adt.h5ad\n"
+    with pytest.raises(InputError, match="sample names 'p', 'P' differ by case alone") as caught:
+        read_samplesheet(sheet(files, text), new_cells_of=new_cells_of)
+    assert len(caught.value.problems) == 1
+    assert "row 1 (line 2), row 2 (line 3): " in caught.value.problems[0]
 
 
 def test_keys_for_rows_that_name_none(files: Path) -> None:
@@ -130,12 +147,78 @@ def test_a_measured_value_tells_no_groups(tmp_path: Path, key: str) -> None:
     assert f"rna.h5ad: {key} 'depth' holds 120 different numbers in 120 cells" in caught.value.problems[0]
 
 
-def test_what_is_continuous() -> None:
-    assert continuous_problem(np.arange(200.0), "x")
-    assert continuous_problem(np.arange(200), "x") is None  # numbered cells are another matter
-    assert continuous_problem(np.arange(40.0), "x") is None
-    assert continuous_problem(np.arange(300.0) // 2.5, "x") is None
-    assert continuous_problem(np.array(["a", "b"]), "x") is None
+@pytest.mark.parametrize("kind", ["category", "object"])
+def test_names_of_single_cells_are_no_groups(tmp_path: Path, kind: str) -> None:
+    """In the file, too, as the columns of all kinds are stored."""
+    cells = [f"c{i}" for i in range(120)]
+    obs = pd.DataFrame({"barcode": pd.Series(cells, dtype=kind), "ncount": np.arange(120) * 7, "cluster": 0})
+    obs["half"] = pd.Series(np.arange(120)).where(np.arange(120) > 50).astype("Int64")
+    obs["depth"] = pd.Categorical(np.arange(120) / 7)
+    obs["type"] = pd.Series([f"type {i % 40}" for i in range(120)], dtype=kind)
+    obs.index = pd.Index(cells)
+    for name in ("rna", "adt"):
+        AnnData(np.ones((120, 2), "f4"), obs=obs, var=pd.DataFrame(index=["CD4", "CD8A"])).write_h5ad(
+            tmp_path / f"{name}.h5ad"
+        )
+    path = sheet(tmp_path, "sample,modality,path\np1,rna,rna.h5ad\np1,adt,adt.h5ad\n")
+    for key in ("cluster", "type"):
+        assert len(read_samplesheet(path, label_key=key)) == 2
+    for key, said in (
+        ("barcode", "120 different texts in 120 cells, as names of single cells are: no groups"),
+        ("ncount", "120 different numbers in 120 cells, a count or a number of its own for each cell: no groups"),
+        ("half", "69 different numbers in 69 cells"),
+        ("depth", "120 different numbers in 120 cells, a measured value"),
+    ):
+        with pytest.raises(InputError) as caught:
+            read_samplesheet(path, label_key=key)
+        assert len(caught.value.problems) == 2
+        assert f"rna.h5ad: label_key {key!r} holds {said}" in caught.value.problems[0]
+
+
+def depths(n: int, mean: float) -> np.ndarray:
+    """Molecules of n cells, as they are counted."""
+    return np.random.default_rng(0).lognormal(np.log(mean), 0.6, n).astype(int)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(200.0),
+        np.arange(200),
+        np.arange(200).astype(object),
+        pd.Categorical([f"AAAC{i}-1" for i in range(300)]),
+        [f"AAAC{i}-1" for i in range(300)] + [None] * 3000,
+        np.array([f"AAAC{i}-1" for i in range(300)]),
+        depths(300, 4000),
+        depths(10_000, 4000),
+        depths(100_000, 4000),
+        depths(100_000, 4000).astype(float),
+        np.random.default_rng(0).normal(size=500).round(2),
+    ],
+)
+def test_what_is_continuous(values: Any) -> None:
+    assert continuous_problem(values, "x")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(40.0),
+        np.arange(300.0) // 2.5,
+        np.arange(200) % 61,
+        pd.Categorical(np.arange(150) % 61),
+        np.arange(1000) % 5 == 0,
+        pd.array([1, 2, None], dtype="Int64"),
+        [f"type {i % 600}" for i in range(100_000)],
+        np.arange(100_000) % 5000,  # numbered clusters of an atlas
+        np.array([1.0, 2.0, np.nan] * 100),
+        np.random.default_rng(0).choice(5300, 600)[np.arange(12_000) % 600],  # those of a region of it
+        np.array(["a", "b"]),
+        [],
+    ],
+)
+def test_what_names_groups(values: Any) -> None:
+    assert continuous_problem(values, "x") is None
 
 
 def test_optional_columns_may_be_left_out(files: Path) -> None:
@@ -241,7 +324,7 @@ def test_sheets_that_are_none(tmp_path: Path, text: str | bytes, words: list[str
 def test_no_sheet(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.csv: not found"):
         read_samplesheet(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="a folder; give the samplesheet"):
         read_samplesheet(tmp_path)
 
 

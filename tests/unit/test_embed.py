@@ -195,6 +195,7 @@ def test_labels_of_another_modality_and_column(new, folder, tmp_path):
             {"--reference": "{run}/integrated.h5mu", "--label-key": "cell_typ"},
             "no modality of the reference has a column",
         ),
+        ({"--reference": "{tmp}/named.h5mu", "--from": "rna", "--label-key": "name"}, "no groups; give another"),
         ({"--reference": "{run}/integrated.h5mu", "--from": "atac"}, "no modality 'atac' in these data"),
     ],
 )
@@ -209,6 +210,12 @@ def test_wrong_options(new, folder, tmp_path, capsys, change, message):
         mdata = read_h5mu(folder / "integrated.h5mu")
         mdata["rna"].obsm["X_scmodal"] = mdata["rna"].obsm["X_scmodal"][::-1].copy()
         write_h5mu(mdata, tmp_path / "other.h5mu")
+    if "named" in change.get("--reference", ""):
+        from scmodal.io import read_h5mu, write_h5mu
+
+        mdata = read_h5mu(folder / "integrated.h5mu")
+        mdata["rna"].obs["name"] = mdata["rna"].obs_names
+        write_h5mu(mdata, tmp_path / "named.h5mu")
     options = {"--model": folder / "model", "--input": tmp_path / "new.h5ad", "--modality": "rna", "--device": "cpu"}
     options |= {key: str(value).format(tmp=tmp_path, run=folder) for key, value in change.items()}
     arguments = [part for pair in options.items() for part in pair]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +52,29 @@ def test_a_module_on_its_own_brings_the_released_command():
 
 def test_every_module_has_one():
     assert {path.parent.name for path in MODULES} == {path.parent.name for path in REPO.glob("modules/*/*/*/main.nf")}
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_link_to_another_environment_is_not_installed_into(tmp_path: Path, target: str):
+    """Setting up would make it the environment of this checkout."""
+    checkout = tmp_path / "checkout"
+    (checkout / "scripts").mkdir(parents=True)
+    shutil.copy(REPO / "scripts" / "setup.sh", checkout / "scripts")
+    for name in ("requirements.lock", "pyproject.toml"):
+        (checkout / name).write_text("")
+    installed = tmp_path / "elsewhere" / "bin"
+    installed.mkdir(parents=True)
+    for name in ("python", "uv"):  # what would be started tells of it
+        (installed / name).write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
+        (installed / name).chmod(0o755)
+    (checkout / ".venv").symlink_to(tmp_path / target)
+    env = {**os.environ, "PYTHON": str(installed / "python")}
+    ran = subprocess.run([checkout / "scripts" / "setup.sh"], env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran.stderr
+    assert f"rm {checkout}/.venv" in ran.stderr
+    assert f"SCMODAL_PYTHON={tmp_path / target}/bin/python" in ran.stderr
+    assert not (tmp_path / "started").exists()
+    assert list((tmp_path / "elsewhere").iterdir()) == [installed]
 
 
 @pytest.mark.slow

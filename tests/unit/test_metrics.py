@@ -365,6 +365,23 @@ def test_evaluate_label_key_that_is_nowhere_lists_the_columns() -> None:
         metrics.evaluate(mdata, paired=False)
 
 
+def test_evaluate_label_key_that_tells_no_groups() -> None:
+    mdata = integrated()
+    mdata.mod["rna"].obs["barcode"] = mdata.mod["rna"].obs_names
+    with pytest.raises(InputError, match="column 'barcode' of rna holds 60 different texts"):
+        metrics.evaluate(mdata, paired=False, label_key="barcode")
+
+
+def test_evaluate_clusters_of_which_one_side_has_gaps() -> None:
+    mdata = integrated()
+    for name, gaps in (("rna", 5), ("protein", 0)):
+        obs = mdata.mod[name].obs
+        clusters = obs["celltype"].map({"B": 1, "T": 2, "NK": 3})
+        obs["cluster"] = clusters.where(np.arange(len(obs)) >= gaps) if gaps else clusters.astype(int)
+    scores = metrics.evaluate(mdata, paired=False, label_key="cluster")["label_transfer"]
+    assert scores["rna_to_protein"]["accuracy"] > 0.9
+
+
 def test_evaluate_pairs_that_are_none_show_names_of_both_sides() -> None:
     mdata = integrated()
     protein = mdata.mod["protein"].copy()

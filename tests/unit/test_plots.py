@@ -132,6 +132,25 @@ def test_latent_figure_greys_cells_without_labels(result: mudata.MuData, tmp_pat
     assert text == plots.latent_figure(result, {"rna": "kind"}, tmp_path / "again.svg").read_text()
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("kidn", "no column 'kidn' in obs of rna, protein; did you mean 'kind'? (there: kind, own)"),
+        ({"rna": "kind", "protein": "kidn"}, "no column 'kidn' in obs of protein; did you mean 'kind'? (there: kind)"),
+        ({"adt": "kind"}, "no modality 'adt' in these data (there are: rna, protein)"),
+    ],
+)
+def test_latent_figure_of_labels_that_are_not_there(
+    result: mudata.MuData, tmp_path: Path, key: str | dict[str, str], said: str
+) -> None:
+    result.mod["rna"].obs["own"] = 1.0
+    with pytest.raises(InputError) as caught:
+        plots.latent_figure(result, key, tmp_path / "latent.png")
+    assert caught.value.problems == [said]
+    assert list(tmp_path.iterdir()) == []
+    assert ">1.0<" not in plots.latent_figure(result, "own", tmp_path / "latent.svg").read_text()
+
+
 def test_latent_figure_needs_a_latent(result: mudata.MuData, tmp_path: Path) -> None:
     del result.mod["protein"].obsm["X_scmodal"]
     with pytest.raises(InputError, match="protein"):

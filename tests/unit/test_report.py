@@ -555,6 +555,96 @@ def test_every_missing_file_is_named_at_once(tmp_path: Path, scratch: Callable[[
     assert not (tmp_path / "pbmc.html").exists()
 
 
+def wrong_files(inputs: Inputs, folder: Path) -> dict[str, Any]:
+    """Arguments with files that are there and named well, and are not what they are given as."""
+    imputed, run = inputs.imputed[0], inputs.runs[0]
+    shutil.copy(imputed, folder / "x.rna_to_protein.labels.tsv")
+    shutil.copy(inputs.coverage or "", folder / "x.protein_to_rna.labels.tsv")
+    shutil.copy(inputs.transfers[0], folder / "x.rna_to_protein.h5ad")
+    write_json({"verdict": "trusted"}, folder / "selection.json")
+    return {
+        "coverage": imputed,
+        "transfers": [folder / "x.rna_to_protein.labels.tsv", folder / "x.protein_to_rna.labels.tsv"],
+        "imputed": [folder / "x.rna_to_protein.h5ad"],
+        "evaluations": [run / "metrics.json"],
+        "selection": folder / "selection.json",
+        "params": inputs.coverage,
+    }
+
+
+def test_files_that_are_something_else_are_named_at_once(inputs: Inputs, tmp_path: Path) -> None:
+    given = wrong_files(inputs, tmp_path)
+    with pytest.raises(InputError) as caught:
+        inputs.build(tmp_path / "pbmc.html", multiqc_dir=tmp_path / "multiqc", **given)
+    problems = caught.value.problems
+    for start, said in (
+        (given["coverage"], "not a text file, let alone a coverage table; give the coverage table that `scmodal link"),
+        (given["transfers"][0], "not a text file, let alone a table of transferred labels; give the table that"),
+        (given["transfers"][1], "a table of transferred labels needs the columns cell, label, confidence"),
+        (given["imputed"][0], "no h5ad file; give the file that `scmodal impute` wrote"),
+        (given["evaluations"][0], "no metrics of an evaluation (without any of neighbour_mixing, foscttm,"),
+        (given["selection"], "not a selection (reasons is missing); give the selection.json of `scmodal select`"),
+        (given["params"], "not a JSON file"),
+    ):
+        assert any(p.startswith(f"{start}: ") and said in p for p in problems), (said, problems)
+    assert len(problems) == 7
+    assert not (tmp_path / "pbmc.html").exists()
+    assert not (tmp_path / "multiqc").exists()
+
+
+@pytest.mark.parametrize("text", ["", "\x00\x01", 'a\tb\n"', "modality,feature,matched\n"])
+def test_coverage_that_is_no_table(inputs: Inputs, tmp_path: Path, text: str) -> None:
+    (tmp_path / "coverage.tsv").write_text(text)
+    with pytest.raises(InputError, match=r"coverage\.tsv: .*a coverage table.*scmodal link"):
+        inputs.build(tmp_path / "pbmc.html", coverage=tmp_path / "coverage.tsv")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"verdict": "splendid"}, "verdict: Input should be 'trusted', 'doubtful' or 'failed'"),
+        ({"chosen_seed": "none"}, "chosen_seed: "),
+        ({"runs": [{"seed": 0, "likeness": None, "pairs": {"rna|protein": {}}}]}, "runs > 0 > pairs > rna|protein > "),
+    ],
+)
+def test_selection_of_another_kind(inputs: Inputs, tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    write_json({**selection(1, 0), **change}, tmp_path / "selection.json")
+    with pytest.raises(InputError) as caught:
+        inputs.build(tmp_path / "pbmc.html", selection=tmp_path / "selection.json")
+    assert f"selection.json: not a selection ({said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "without any of neighbour_mixing"),
+        ({"foscttm": 0.1}, "foscttm: "),
+        ({"label_transfer": {"rna": {"accuracy": 1}}}, "label_transfer > rna"),
+        ({"neighbour_mixing": {"rna|protein": "much"}}, "neighbour_mixing > rna|protein: "),
+    ],
+)
+def test_metrics_of_another_kind(inputs: Inputs, tmp_path: Path, content: dict[str, Any], said: str) -> None:
+    write_json(content, tmp_path / "metrics.json")
+    with pytest.raises(InputError) as caught:
+        inputs.build(tmp_path / "pbmc.html", evaluations=[tmp_path / "metrics.json"])
+    assert f"metrics.json: no metrics of an evaluation ({said}" in str(caught.value)
+
+
+def test_scores_that_are_not_finite_are_left_blank(tmp_path: Path) -> None:
+    inputs = every_run_has_its_data(make_inputs(tmp_path, seeds=2))
+    chosen = selection(2, 0)
+    chosen["runs"][1]["pairs"]["rna|protein"]["coherence"] = None
+    assert "0.512 – 0.700" in " ".join(Page(inputs.build(tmp_path / "pbmc.html", selection=chosen)).text.split())
+
+
+@pytest.mark.parametrize(("name", "said"), [("history.parquet", "history of a training"), ("integrated.h5mu", "HDF5")])
+def test_damaged_result_is_named(tmp_path: Path, scratch: Callable[[], Inputs], name: str, said: str) -> None:
+    given = scratch()
+    (given.runs[0] / name).write_text("something else")
+    with pytest.raises(InputError, match=rf"{name}: .*{said}"):
+        given.build(tmp_path / "pbmc.html")
+
+
 def test_direction_of_a_foreign_modality_is_refused(tmp_path: Path, scratch: Callable[[], Inputs]) -> None:
     given = scratch()
     foreign = tmp_path / "x.rna_to_atac.labels.tsv"

@@ -55,6 +55,9 @@ def checkParameters(given) {
     settingNames(given.set).findAll { name -> known.containsKey(name) }.each { name ->
         problems << "--set ${name}=...: give it as --${name}"
     }
+    if (given.input && !"${given.input}".contains('://') && file(given.input, glob: false).isDirectory()) {
+        problems << "--input ${given.input} is a folder: give the samplesheet"
+    }
     if (given.outdir && !writable(given.outdir)) {
         problems << "--outdir ${given.outdir}: no folder can be made there or written to; choose another"
     }
