@@ -417,21 +417,8 @@ def run_peer(
     return PeerRun([first, second], imputed, seconds, used)
 
 
-def measure(
-    prepared: Prepared,
-    interpreter: Path,
-    runner: Path,
-    seed: int,
-    threads: int,
-    limit: float,
-    asked: dict[str, Any] | None = None,
-    with_inputs: bool = False,
-) -> dict[str, Any]:
-    """One run of a peer (:func:`run_peer`): every number of one seed.
-
-    With the input of preset `paper` handed over, imputed values are judged.
-    """
-    run = run_peer(prepared, interpreter, runner, seed, threads, limit, asked, with_inputs)
+def measure(prepared: Prepared, run: PeerRun, seed: int, threads: int) -> dict[str, Any]:
+    """Every number of one run; imputed values are judged where there are any."""
     used = dict(run.used)
     return {
         "seed": seed,
@@ -557,7 +544,7 @@ def main() -> None:
                 if prepared is None:
                     prepared = prepare(data_set, options.data)
                 runner = HERE / "peers" / f"run_{name}.py"
-                return measure(
+                run = run_peer(
                     prepared,
                     interpreter,
                     runner,
@@ -567,6 +554,7 @@ def main() -> None:
                     asked_of(name, options),
                     METHODS[name].takes_inputs,
                 )
+                return measure(prepared, run, seed, options.threads)
 
             seeds = range(options.seeds if method.random else min(options.seeds, 1))
             for entry in run_seeds(results["settings"].get(key, {}), seeds, options.again, one):

@@ -90,7 +90,8 @@ def runner(tmp_path, text):
 
 def test_order_is_undone_before_the_metrics(peers, prepared, tmp_path):
     # each cell's latent is its number, so that every true pair is at one place
-    row = peers.measure(prepared, sys.executable, runner(tmp_path, RUNNER), seed=1, threads=1, limit=120)
+    run = peers.run_peer(prepared, sys.executable, runner(tmp_path, RUNNER), seed=1, threads=1, limit=120)
+    row = peers.measure(prepared, run, seed=1, threads=1)
     assert row["foscttm"] == 0.0
     assert row["accuracy_rna_to_other"] == row["accuracy_other_to_rna"] == 1.0
     assert row["used"] == {"links": 3, "threads": 1}
@@ -119,7 +120,8 @@ np.savez(task.folder / "imputed.npz", first=imputed[0], second=asked["sign"] * i
 """
     )
     given = (prepared, sys.executable, runner(tmp_path, text), 1, 1, 120)
-    row = peers.measure(*given, asked={"sign": -1.0}, with_inputs=True)
+    run = peers.run_peer(*given, asked={"sign": -1.0}, with_inputs=True)
+    row = peers.measure(prepared, run, seed=1, threads=1)
     assert row["imputation_r_rna_to_other"] == pytest.approx(1.0)
     assert row["imputation_r_other_to_rna"] == pytest.approx(-1.0)
 
@@ -160,7 +162,7 @@ def test_minutes_are_told_to_glue_alone(peers, monkeypatch, tmp_path):
 def test_failures_have_one_line(peers, prepared, tmp_path, text, message):
     limit = 1 if "sleep" in text else 120
     with pytest.raises(peers.PeerError, match=message) as caught:
-        peers.measure(prepared, sys.executable, runner(tmp_path, text), seed=0, threads=1, limit=limit)
+        peers.run_peer(prepared, sys.executable, runner(tmp_path, text), seed=0, threads=1, limit=limit)
     assert "\n" not in str(caught.value)
 
 
