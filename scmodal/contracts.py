@@ -28,7 +28,6 @@ MODALITY_TITLES = {"rna": "RNA", "protein": "protein", "atac": "ATAC", "cytometr
 
 MODALITY_ALIASES = {
     "gex": "rna",
-    "gene_expression": "rna",
     "gene expression": "rna",
     "transcriptome": "rna",
     "mrna": "rna",
@@ -124,6 +123,12 @@ def _meaning_of_numbers(different: Any) -> tuple[str, int]:
     return meaning, next(cells for many, cells in CELLS_A_NUMBER if len(different) > many)
 
 
+def _known_modality(name: str) -> str | None:
+    """Canonical name of a modality; None for what is none."""
+    key = re.sub(r"[\s_-]+", " ", name.strip().lower())
+    return key if key in MODALITIES else MODALITY_ALIASES.get(key)
+
+
 def canonical_modality(name: str) -> str:
     """Canonical name of a modality.
 
@@ -137,12 +142,10 @@ def canonical_modality(name: str) -> str:
     InputError
         Unknown name; the message has the nearest known one.
     """
-    key = name.strip().lower()
-    if key in MODALITIES:
-        return key
-    if key in MODALITY_ALIASES:
-        return MODALITY_ALIASES[key]
-    close = nearest(key, [*MODALITIES, *MODALITY_ALIASES])
+    known = _known_modality(name)
+    if known is not None:
+        return known
+    close = nearest(name.strip().lower(), [*MODALITIES, *MODALITY_ALIASES])
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise InputError(f"unknown modality {name!r}{hint} (known: {', '.join(MODALITIES)})")
 
@@ -587,7 +590,7 @@ def _continuous_keys(path: str, modality: str, label_key: str | None, batch_key:
     with h5py.File(path, "r") as file:
         obs = file.get("obs")
         for part in file.get("mod", {}):
-            if part == modality or MODALITY_ALIASES.get(part.lower()) == modality:
+            if part == modality or _known_modality(part) == modality:
                 obs = file["mod"][part].get("obs")
         for what, key in (("label_key", label_key), ("batch_key", batch_key)):
             column = obs.get(key) if key and isinstance(obs, h5py.Group) else None

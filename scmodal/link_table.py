@@ -51,9 +51,11 @@ class LinkTable:
         ------
         InputError
             No such file, not a table, missing columns, unknown modalities, empty names, weights that are no number or
-            negative: all at once.
+            negative: all at once; no link of these modalities.
         """
         path = Path(path)
+        if path.is_dir():
+            raise InputError(f"{path}: a folder; give the links table (TSV or CSV)")
         if not path.is_file():
             raise InputError(f"{path}: no such links table")
         try:
@@ -64,6 +66,12 @@ class LinkTable:
         if modalities is not None:
             names = [canonical_modality(m) for m in modalities]
             other = ~frame["modality_a"].isin([*names, ""]) | ~frame["modality_b"].isin([*names, ""])
+            if other.all():
+                theirs = sorted({*frame["modality_a"], *frame["modality_b"]} - {""})
+                raise InputError(
+                    f"{path}: all {len(frame):,} links are of other modalities ({', '.join(theirs)}) than the data "
+                    f"({', '.join(names)}); correct modality_a and modality_b, or leave both columns out"
+                )
             if other.any():
                 messages.append(f"{path}: {other.sum()} links of other modalities than {', '.join(names)} left out")
                 frame = frame[~other].reset_index(drop=True)

@@ -363,6 +363,9 @@ def test_sample_names_that_are_not(name: str) -> None:
 
 def test_modalities() -> None:
     assert canonical_modality(" ADT ") == "protein"
+    for name in ("antibody_capture", "Antibody Capture", "antibody-capture"):
+        assert canonical_modality(name) == "protein"
+    assert canonical_modality("gene_expression") == "rna"
     with pytest.raises(InputError, match="did you mean 'protein'"):
         canonical_modality("protien")
     assert SampleRow(sample="a", modality="CyTOF", path="x").modality == "cytometry"

@@ -719,6 +719,11 @@ def test_faulty_tables(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_and_binary_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such links table"):
         LinkTable.read(tmp_path / "none.tsv")
+    with pytest.raises(InputError, match="a folder; give the links table"):
+        LinkTable.read(tmp_path)
+    (tmp_path / "y.tsv").write_text("feature_a\tfeature_b\tmodality_a\tmodality_b\nCD4\tp4\tatac\tcytometry\n")
+    with pytest.raises(InputError, match=r"all 1 links are of other modalities \(atac, cytometry\) than the data"):
+        LinkTable.read(tmp_path / "y.tsv", ["rna", "protein"])
     (tmp_path / "x.tsv").write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe")
     with pytest.raises(InputError, match="not a table"):
         LinkTable.read(tmp_path / "x.tsv")
@@ -749,8 +754,10 @@ def test_written_links_read_back(tmp_path: Path, name: str) -> None:
     table.write(tmp_path / name)
     again = LinkTable.read(tmp_path / name, ["rna", "protein"])
     pd.testing.assert_frame_equal(again.frame, table.frame, check_dtype=False)
-    other = LinkTable.read(tmp_path / name, ["rna", "atac"])
-    assert len(other) == 0
+    more = LinkTable(pd.concat([table.frame, table.frame.tail(1).assign(modality_b="cytometry")]))
+    more.write(tmp_path / name)
+    other = LinkTable.read(tmp_path / name, ["rna", "cytometry"])
+    assert len(other) == 1
     assert "3 links of other modalities" in other.messages[0]
 
 
