@@ -40,6 +40,10 @@ class Run:
         }
 
 
+# The same runs under the strict parser are kept for `make test-slow`.
+PARSERS = ["v1", pytest.param("v2", marks=pytest.mark.slow)]
+
+
 def launch(folder: Path, *arguments: str, parser: str | None = None) -> subprocess.Popen[str]:
     """Start nextflow in `folder`, which also gets the work folder; its output comes as one text.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from .conftest import TESTDATA, pipeline
+from .conftest import PARSERS, TESTDATA, pipeline
 
 pytestmark = pytest.mark.pipeline
 
@@ -28,7 +28,7 @@ def files(sample: str, modality: str, other: str) -> set[str]:
     return embedded | {f"{sample}/impute/{modality}_to_{other}.h5ad"}
 
 
-@pytest.mark.parametrize("parser", ["v1", "v2"])
+@pytest.mark.parametrize("parser", PARSERS)
 def test_stub(parser: str, tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text(SHEET)
     (tmp_path / "trained").mkdir()

@@ -100,6 +100,7 @@ def test_a_gpu_asked_for_and_missing(real_run: Run) -> None:
     assert "exit status (2)" in run.text
 
 
+@pytest.mark.slow
 def test_options_of_ones_own_are_added(real_run: Run) -> None:
     """`ext.args2` goes beside what the parameters set; nothing but that step and the report is done again."""
     (real_run.folder / "own.config").write_text("process { withName: TRANSFER { ext.args2 = '--unknown 0.7' } }\n")

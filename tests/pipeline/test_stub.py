@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TESTDATA, pipeline
+from .conftest import PARSERS, TESTDATA, pipeline
 
 pytestmark = pytest.mark.pipeline
 
@@ -73,7 +73,7 @@ def test_two_samples_two_seeds_and_resume(tmp_path: Path) -> None:
     assert step_files("s1", "", both[:1]) <= fewer.published()
 
 
-@pytest.mark.parametrize("parser", ["v1", "v2"])
+@pytest.mark.parametrize("parser", PARSERS)
 def test_steps_can_be_left_out(parser: str, tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text(SHEET)
     arguments = ("--input", "sheet.csv", "--impute", "false", "--transfer", "false", "-stub-run")
@@ -84,7 +84,7 @@ def test_steps_can_be_left_out(parser: str, tmp_path: Path) -> None:
     assert {"report/s1.html", "report/s.2.html"} <= run.published()
 
 
-@pytest.mark.parametrize("parser", ["v1", "v2"])
+@pytest.mark.parametrize("parser", PARSERS)
 def test_a_run_can_end_on_the_verdict_once_its_report_is_there(parser: str, tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text(SHEET)
     # the stub's verdict is `trusted`; here one sample gets a worse one
@@ -105,7 +105,7 @@ def test_a_run_can_end_on_the_verdict_once_its_report_is_there(parser: str, tmp_
     assert {"report/s1.html", "report/s.2.html", "s1/select/selection.json"} <= run.published()
 
 
-@pytest.mark.parametrize("parser", ["v1", "v2"])
+@pytest.mark.parametrize("parser", PARSERS)
 def test_the_methods_text_follows_the_data_and_the_parameters(parser: str, tmp_path: Path) -> None:
     for name in ("rna", "adt", "cytof", "atac", "genes.bed"):
         (tmp_path / name).touch()

@@ -89,6 +89,7 @@ def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_at_random_steps_several_times_the_result_is_the_same(tmp_path: Path, expected):
     path, result = tmp_path / "c.safetensors", tmp_path / "result.pt"
     steps = [0]

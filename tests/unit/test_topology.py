@@ -91,6 +91,7 @@ def test_what_a_topology_matches_is_linked_and_has_a_discriminator(trained):
         assert 0.6 < training_summary(model)["discriminator_mixing"] < 1.05
 
 
+@pytest.mark.slow
 def test_the_order_of_a_chain_decides_what_is_matched_directly(data, trained):
     """Two panels of the same antigens are better neighbours than a panel and the genes in between."""
     neighbours, apart = trained("chain"), trained("chain", ("protein", "rna", "cytometry"))
@@ -144,6 +145,7 @@ def test_a_saved_model_keeps_its_topology(data, trained, tmp_path):
     np.testing.assert_allclose(loaded.embed(data["cytometry"]), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_different_cells_in_every_data_set():
     mdata = simulate(n_cells=250, n_genes=200, n_proteins=40, n_cell_types=4, n_markers=24, paired=False, seed=2)
     adatas = [getattr(preprocess, name)(mdata[name], label_key="cell_type") for name in ORDER]
