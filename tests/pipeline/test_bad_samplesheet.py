@@ -46,6 +46,7 @@ def test_keys_of_the_whole_sheet_are_checked_with_it(tmp_path: Path) -> None:
     assert "without batch_key" not in run.text
 
 
+@pytest.mark.slow
 def test_a_column_whose_name_is_a_number(tmp_path: Path) -> None:
     """Nextflow makes a number of it, 0 among them."""
     for name in ("rna.h5ad", "adt.h5ad"):

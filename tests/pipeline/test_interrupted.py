@@ -156,6 +156,7 @@ def test_a_killed_training_goes_on_in_the_retry(folder: Path, start) -> None:
     assert kept(folder) is None
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_resume(folder: Path, start) -> None:
     """Stopping Nextflow stops its tasks, whose wrapper waits until the checkpoint is written."""
     run = start(folder, "run", "main.nf")

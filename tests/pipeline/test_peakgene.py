@@ -91,6 +91,7 @@ def test_samples_with_rna_and_atac_get_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--genes", "genes.bed", "--peakgene", "false")])
+@pytest.mark.slow
 def test_without_genes_or_by_choice_there_are_none(tmp_path: Path, options: tuple[str, ...]) -> None:
     run = stub(tmp_path, *options)
     assert run.code == 0, run.text

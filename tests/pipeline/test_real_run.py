@@ -80,6 +80,7 @@ def test_resume_repeats_nothing(real_run: Run) -> None:
     assert set(again.trace.values()) == {"CACHED"}
 
 
+@pytest.mark.slow
 def test_a_late_parameter_does_not_train_again(real_run: Run) -> None:
     later = pipeline(real_run.folder, "-profile", "test", "-resume", "--neighbours", "5")
     assert later.code == 0, later.text

@@ -106,6 +106,7 @@ def test_a_run_can_end_on_the_verdict_once_its_report_is_there(parser: str, tmp_
 
 
 @pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.slow
 def test_the_methods_text_follows_the_data_and_the_parameters(parser: str, tmp_path: Path) -> None:
     for name in ("rna", "adt", "cytof", "atac", "genes.bed"):
         (tmp_path / name).touch()
