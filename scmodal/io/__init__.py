@@ -9,7 +9,8 @@ samplesheet does not wait for them.
 from scmodal.io.contents import Contents, check_file, probe
 from scmodal.io.counts import find_counts, is_on_disk, matrix_file, one_index_type, to_csr
 from scmodal.io.kinds import BARCODE, ENSEMBL_ID, HDF5_MAGIC, INTERVAL, beginning, open_text, sniff
-from scmodal.io.modality import SYMBOL_COLUMNS, Checked, from_anndata, symbol_column
+from scmodal.io.modality import Checked, from_anndata
+from scmodal.io.names import SYMBOL_COLUMNS, symbol_column
 from scmodal.io.reading import read_modality
 from scmodal.io.stored import (
     COPIES,

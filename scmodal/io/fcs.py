@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..contracts import InputError
-from .modality import from_anndata, repeated_names
+from .modality import from_anndata
+from .names import repeated_names
 from .wording import only_cytometry, reading, some
 
 if TYPE_CHECKING:

@@ -62,6 +62,16 @@ def add_shared(adata: AnnData, shared: pd.DataFrame, notes: list[str]) -> None:
             notes.append(f"Columns of the MuData's own obs were added: {some(filled)}.")
 
 
+_READERS = {
+    "h5ad": _read_h5ad,
+    "zarr": _read_zarr,
+    "h5mu": _read_h5mu,
+    "10x_h5": read_tenx_h5,
+    "10x_mtx": read_tenx_mtx,
+    "fcs": read_fcs,
+}
+
+
 def read_modality(
     path: str | Path, modality: str, obs_columns: Collection[str] = (), name: str | None = None
 ) -> AnnData:
@@ -97,22 +107,12 @@ def read_modality(
     with warnings.catch_warnings():
         # Repeated names are numbered or refused here, and said in either case.
         warnings.filterwarnings("ignore", message=".*names are not unique")
-        if kind == "h5ad":
-            adata = _read_h5ad(path, modality, name)
-        elif kind == "zarr":
-            adata = _read_zarr(path, modality, name)
-        elif kind == "h5mu":
-            adata = _read_h5mu(path, modality, name)
-        elif kind == "10x_h5":
-            adata = read_tenx_h5(path, modality, name)
-        elif kind == "10x_mtx":
-            adata = read_tenx_mtx(path, modality, name)
-        elif kind == "fcs":
-            adata = read_fcs(path, modality, name)
+        if kind == "table":
+            adata = read_table(path, modality, name, obs_columns)
         elif kind == "fragments":
             only_atac(modality, name)
             raise InputError(f"{name}: a fragments file, no matrix; read it with scmodal.chromatin.read_atac")
         else:
-            adata = read_table(path, modality, name, obs_columns)
+            adata = _READERS[kind](path, modality, name)
     adata.uns["scmodal"]["source"] = [path.name]
     return adata

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 from ..contracts import InputError
 from .counts import CHUNK, CORRECTED, find_flaw, looks_corrected
 from .kinds import BARCODE, ENSEMBL_ID, open_text
-from .modality import from_anndata, repeated_names, text_index
+from .modality import from_anndata
+from .names import repeated_names, text_index
 from .wording import empty_matrix, reading, some
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import scipy.sparse as sp
 
 from ..contracts import InputError
 from .kinds import ENSEMBL_ID, mtx_folder, open_hdf5, open_text, strings, tenx_groups
-from .modality import from_anndata, text_index
+from .modality import from_anndata
+from .names import text_index
 from .wording import FEATURE_TYPES, reading, some, wrong_types
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from scmodal.io import read_h5mu
 from scmodal.links import build_links
 from scmodal.model import ScModal
 from scmodal.presets import get_preset
-from scmodal.results import write_run
+from scmodal.results import training_summary, write_run
 from scmodal.simulate import simulate
 from scmodal.simulate_atac import simulate_atac, write_atac_simulation
 
@@ -101,6 +101,14 @@ def test_paper_takes_as_many_variable_genes_of_rna_as_of_chromatin(simulated: Pa
         assert item.recipe.linked_features == first[0] & first[1]
     with pytest.raises(InputError, match="among the 2 most variable genes of each"):
         paper_inputs(simulated, chromatin_genes=2)
+
+
+def test_the_links_that_training_used_are_counted(simulated: Path, run: tuple[ScModal, Path]) -> None:
+    data, inputs = paper_inputs(simulated, chromatin_genes=25)
+    model = ScModal("paper", device="cpu", steps=2, batch_size=40, n_hidden=32, chromatin_genes=25).fit(data)
+    used = training_summary(model)["n_links"]
+    assert used == len(inputs[0].recipe.linked_features) < len(model.links)
+    assert training_summary(run[0])["n_links"] == len(run[0].links)
 
 
 def test_imputed_genes_of_chromatin(run: tuple[ScModal, Path]) -> None:
