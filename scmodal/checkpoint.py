@@ -26,6 +26,7 @@ from scmodal._version import __version__
 from scmodal.contracts import InputError
 from scmodal.inputs import EngineInput, source_matrix
 from scmodal.links import LinkTable
+from scmodal.matching import Directions
 from scmodal.presets import Preset
 from scmodal.rows import CountView
 from scmodal.step import TrainingState
@@ -131,7 +132,8 @@ class Checkpoint:
     Attributes
     ----------
     tensors
-        Networks, both optimisers' state, the random stream's state and the history, by name, on the CPU.
+        Networks, both optimisers' state, the directions that cells were matched by anew, the random stream's state and
+        the history, by name, on the CPU.
     step
         Steps done.
     seconds
@@ -170,6 +172,10 @@ def _tensors_of(state: TrainingState, history: Tensor) -> dict[str, Tensor]:
     for label, optimiser in _optimisers(state).items():
         for index, values in optimiser.state_dict()["state"].items():
             found |= {f"{label}.{index}.{key}": value for key, value in values.items()}
+    for pair, directions in enumerate(state.directions):
+        for side, values in enumerate(directions.both):
+            found[f"directions.{pair}.{side}"] = torch.from_numpy(values)
+        found[f"directions.{pair}.share"] = torch.tensor(directions.share, dtype=torch.float64)
     found["generator"] = state.generator.get_state()
     found["history"] = history[: state.step]
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in found.items()}
@@ -300,6 +306,11 @@ def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
             values.setdefault(int(index), {})[key] = value
         # the groups hold settings, not state: they stay what the preset made them
         optimiser.load_state_dict({"state": values, "param_groups": optimiser.state_dict()["param_groups"]})
+    directions = part("directions")
+    state.directions = [
+        Directions((directions[f"{n}.0"].numpy(), directions[f"{n}.1"].numpy()), float(directions[f"{n}.share"]))
+        for n in range(len(directions) // 3)
+    ]
     state.generator.set_state(checkpoint.tensors["generator"])
     state.step = checkpoint.step
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ from scmodal.io import in_memory_limit
 from scmodal.links import LinkTable
 from scmodal.presets import Preset, pairs_of
 from scmodal.rows import BLOCK, CountView, LazyRows, Rows, RowStore, column_moments, column_ranges, row_chunks, row_sums
+
+if TYPE_CHECKING:
+    from scmodal.matching import Side
 
 MIN_LINKS = 3
 """Fewest links between two data sets."""
@@ -230,6 +233,8 @@ class EngineInput:
     counterpart
         For each of these pairs how much of a counterpart each cell has (:mod:`scmodal.counterpart`); empty where cells
         are not matched before training.
+    sides
+        For each of these pairs what to match cells anew by in training; empty where they are not.
     batches, told
         The batches that the networks are told of, and what they are told of each cell (cells x batches); or None.
     """
@@ -240,6 +245,7 @@ class EngineInput:
     linked: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     weights: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     counterpart: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    sides: dict[int, Side] = field(default_factory=dict)
     batches: Batches | None = None
     told: NDArray[np.float32] | None = None
 
@@ -492,7 +498,7 @@ def _add_linked(
     """Cut out the linked columns of every pair, then what the preset makes of them for anchors to be sought on."""
     from scmodal.anchors import smooth
     from scmodal.counterpart import counterparts
-    from scmodal.matching import match
+    from scmodal.matching import matched, sides_of
 
     components = []
     for k, (item, adata) in enumerate(zip(inputs, adatas)):
@@ -514,7 +520,10 @@ def _add_linked(
         for pair, (i, j) in enumerate(pairs):
             both, of_own = (inputs[i].linked[pair], inputs[j].linked[pair]), (components[i], components[j])
             weights = inputs[i].weights.get(pair)
-            found = match(both, of_own, preset.matching_rounds, preset.matching_share, weights)
+            sides = sides_of(both, of_own, weights)
+            found = matched(sides, preset.matching_rounds, preset.matching_share)
+            if preset.rematching_every > 0:
+                inputs[i].sides[pair], inputs[j].sides[pair] = sides
             inputs[i].linked[pair], inputs[j].linked[pair] = found
             inputs[i].counterpart[pair], inputs[j].counterpart[pair] = counterparts(found, of_own)
         return

@@ -97,6 +97,9 @@ class Preset:
     """Weight of the canonical coordinates in them, against the links."""
     matching_components: int = 50
     """Components of each data set that canonical directions are found in."""
+    rematching_every: int = 0
+    """Steps after which canonical directions are found anew by the latents, again and again, where cells are matched
+    before training, see :mod:`scmodal.rematching`; 0 never."""
 
     # Inputs
     input_dropout: float = 0.0

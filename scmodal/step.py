@@ -18,6 +18,7 @@ from scmodal.losses import (
     geometry_loss,
     mean_square,
 )
+from scmodal.matching import Directions, Sides
 from scmodal.networks import Networks, latent_cycle
 from scmodal.precision import matrix_products
 from scmodal.presets import Preset
@@ -64,13 +65,17 @@ class Batch:
 
 @dataclass
 class TrainingState:
-    """Everything that changes during training."""
+    """Everything that changes during training.
+
+    ``directions`` are those that cells of each pair were last matched by anew; empty before that.
+    """
 
     networks: Networks
     optimiser: torch.optim.Optimizer
     discriminator_optimiser: torch.optim.Optimizer
     generator: torch.Generator
     step: int = 0
+    directions: list[Directions] = field(default_factory=list)
 
 
 @dataclass
@@ -84,7 +89,8 @@ class TrainingData:
     pairs
         Positions of the data sets that are matched with each other, one discriminator a pair.
     linked
-        For each pair the linked columns of both sides, rows of unit length.
+        For each pair what anchors of both sides are sought on, rows of unit length; changed in place where cells are
+        matched anew.
     batch_sizes, n_neighbours
         Cells of each data set in a minibatch, and neighbours among which its anchors are sought.
     batches, composition
@@ -92,6 +98,10 @@ class TrainingData:
         batches are not told.
     counted
         For each pair 1 for the cells of both sides that count in its adversarial term, else 0; None where all do.
+    messages
+        What was noticed, as sentences.
+    sides
+        For each pair what cells are matched anew by; empty where they are not.
     """
 
     x: list[Tensor]
@@ -103,6 +113,7 @@ class TrainingData:
     composition: list[Tensor | None]
     counted: list[tuple[Tensor, Tensor] | None]
     messages: list[str] = field(default_factory=list)
+    sides: list[Sides] = field(default_factory=list)
 
 
 def draw_batch(data: TrainingData, generator: torch.Generator) -> Batch:

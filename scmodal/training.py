@@ -20,6 +20,7 @@ from scmodal.counterpart import left_alone
 from scmodal.inputs import EngineInput
 from scmodal.networks import Networks
 from scmodal.presets import Preset, pairs_of
+from scmodal.rematching import rematch, rematching_due, take_coordinates
 from scmodal.rows import LazyRows
 from scmodal.step import HISTORY_COLUMNS, TrainingData, TrainingState
 
@@ -87,6 +88,7 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
         ],
         counted=[_counted(inputs[i], inputs[j], pair, preset, device, messages) for pair, (i, j) in enumerate(pairs)],
         messages=messages,
+        sides=[(inputs[i].sides[k], inputs[j].sides[k]) for k, (i, j) in enumerate(pairs) if k in inputs[i].sides],
     )
 
 
@@ -176,12 +178,15 @@ def train(
     start = time.perf_counter()
     if start_from is not None:
         restore(start_from, state)
+        take_coordinates(state, data)
         history[: state.step] = start_from.history.to(history.device)
         seen[: state.step] = start_from.history.numpy()
         start -= start_from.seconds
     advance = make_step(state, data, preset)
     with stop_request() if keeper is not None else contextlib.nullcontext(StopRequest()) as request:
         while state.step < preset.steps and not overtrained(seen[: state.step], preset):
+            if rematching_due(state, data, preset):
+                rematch(state, data)
             advance(history[state.step])
             if keeper is not None and request.signal is not None:
                 saved = keeper.save(state, history, time.perf_counter() - start)

@@ -45,7 +45,8 @@ def planted():
 @pytest.fixture(scope="module")
 def models(planted):
     return {
-        told: ScModal(steps=300, batch_size=120, seed=0, batch_covariate=told).fit(planted) for told in (True, False)
+        told: ScModal(steps=300, batch_size=120, seed=0, batch_covariate=told, rematching_every=100).fit(planted)
+        for told in (True, False)
     }
 
 

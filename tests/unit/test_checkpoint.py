@@ -28,6 +28,7 @@ from scmodal.io import write_h5ad
 from scmodal.presets import get_preset
 from scmodal.simulate import simulate
 
+from .test_rematching import with_sides
 from .test_training import CPU, two_data_sets
 
 STEPS = 110
@@ -51,8 +52,9 @@ def keeper_of(path: Path, every: float = 0.0, said: list[str] | None = None, **c
 
 
 def train(keeper: Keeper | None):
-    """History and networks of a small training with dropout."""
-    inputs, preset = two_data_sets(), get_preset("default", steps=STEPS, batch_size=40, n_hidden=64)
+    """History and networks of a small training with dropout, and cells that are matched anew on the way."""
+    inputs = with_sides()
+    preset = get_preset("default", steps=STEPS, batch_size=40, n_hidden=64, rematching_every=30)
     found = keeper.find(True) if keeper is not None else None
     state = training.make_state([item.x.shape[1] for item in inputs], preset, 0, CPU)
     data = training.make_data(inputs, preset, CPU)
@@ -112,9 +114,9 @@ def test_killed_at_random_steps_several_times_the_result_is_the_same(tmp_path: P
     assert (last.step, last.resumed_at) == (STEPS, steps[1:])
 
 
-@pytest.mark.parametrize("stop_at", [1, 49, 50, 77])
+@pytest.mark.parametrize("stop_at", [1, 30, 50, 77])
 def test_stopped_between_any_two_steps(tmp_path: Path, monkeypatch, expected, stop_at):
-    """Before, at and after a look at the losses; the optimisers' state after the first step only."""
+    """Before and after cells are matched anew, at a look at the losses; the optimisers' state after the first step."""
     make_step = training.make_step
 
     def make_stopping(state, *rest):

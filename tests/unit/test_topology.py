@@ -15,7 +15,7 @@ from scmodal.results import integrated_data, training_summary
 from scmodal.simulate import simulate
 
 ORDER = ("rna", "protein", "cytometry")
-SMALL = {"steps": 300, "batch_size": 100, "n_hidden": 128}
+SMALL = {"steps": 300, "batch_size": 100, "n_hidden": 128, "rematching_every": 100}
 
 
 @pytest.fixture(scope="module")
