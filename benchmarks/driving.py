@@ -25,7 +25,32 @@ def command_line(description: str | None, output: Path) -> argparse.ArgumentPars
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=output)
+    add_settings(parser)
     return parser
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Option `--set`, which `changes` and `noted` read."""
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of preset `default` to change"
+    )
+
+
+def changes(options: argparse.Namespace) -> dict[str, str]:
+    """The settings of `--set` by name, as `ScModal` takes them."""
+    return dict(item.split("=", 1) for item in options.set)
+
+
+def noted(results: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Results with the settings that they are of; the command ends where those that are there are of others."""
+    there = any(
+        part for name, part in results.items() if isinstance(part, dict) and name not in ("machine", "versions")
+    )
+    if there and results.get("set", []) != options.set and not getattr(options, "again", False):
+        asked, had = (f"--set {' '.join(s)}" if s else "no --set" for s in (options.set, results.get("set", [])))
+        sys.exit(f"{options.output} is of {had}, asked for is {asked}: give another --output, or run all of it --again")
+    results.pop("set", None)
+    return results | {"set": options.set} if options.set else results
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -51,6 +76,7 @@ def earlier_results(options: argparse.Namespace, *parts: str) -> dict[str, Any]:
     if options.output.exists():
         found |= json.loads(options.output.read_text())
     machine = {"processor": platform.machine(), "threads": options.threads}
+    found = noted(found, options) if "set" in options else found
     return found | {"machine": machine, "versions": software_versions()}
 
 

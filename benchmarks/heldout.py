@@ -21,11 +21,12 @@ HERE = Path(__file__).resolve().parent
 SHARE = 0.2
 
 
-def run(name: str, seed: int, data: Path, threads: int) -> dict[str, Any]:
+def run(name: str, seed: int, data: Path, threads: int, changes: dict[str, str]) -> dict[str, Any]:
     """Train once without some cells; every number of one seed."""
     from scmodal.model import ScModal
 
-    return measure(prepared(name, data), ScModal("default", seed=seed, device="cpu", threads=threads), seed)
+    model = ScModal("default", seed=seed, device="cpu", threads=threads, **changes)
+    return measure(prepared(name, data), model, seed)
 
 
 def measure(adatas: list[Any], model: Any, seed: int) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def main() -> None:
     for name in options.only or PUBLISHED_PAIRS:
 
         def one(seed: int, name: str = name) -> dict[str, Any]:
-            row = driving.apart(run, name, seed, options.data, options.threads)
+            row = driving.apart(run, name, seed, options.data, options.threads, driving.changes(options))
             print(name, {k: round(v, 3) for k, v in row.items()}, flush=True)
             return row
 

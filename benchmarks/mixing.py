@@ -34,13 +34,13 @@ def scored(adatas: list[Any], latents: list[np.ndarray]) -> dict[str, float]:
     return scib_scores(dict(zip(names, latents)), dict(zip(names, labels)))
 
 
-def of_preset(data_set: str, preset: str, data: Path, threads: int) -> dict[str, float]:
+def of_preset(data_set: str, preset: str, data: Path, threads: int, changes: dict[str, str]) -> dict[str, float]:
     """Train seed 0 of a preset."""
     from scmodal.model import ScModal
 
     setting = next(s for s in quality.SETTINGS if (s.data_set, s.preset, s.variant) == (data_set, preset, ""))
     adatas = quality.prepared(data_set, data)
-    model = ScModal(preset, seed=0, device="cpu", threads=threads, **setting.changes).fit(adatas)
+    model = ScModal(preset, seed=0, device="cpu", threads=threads, **(setting.changes | changes)).fit(adatas)
     return scored(adatas, [model.embed(modality=name) for name in model.modalities])
 
 
@@ -70,7 +70,8 @@ def main() -> None:
             continue
         data_set, name = key.split(":")
         if name in PRESETS:
-            found = driving.apart(of_preset, data_set, name, options.data, options.threads)
+            changes = driving.changes(options) if name == "default" else {}
+            found = driving.apart(of_preset, data_set, name, options.data, options.threads, changes)
         else:
             found = of_peer(data_set, name, options)
         print(key, {k: round(v, 3) for k, v in found.items()}, flush=True)

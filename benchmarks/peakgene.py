@@ -145,6 +145,8 @@ def main() -> None:
         if asked("large"):
             found = scale.large(folder / "large", given.large_cells, given.large_peaks, given.large_counts)
             keep(given.output, "large", {"machine": machine(), **found})
+        if given.integrate:
+            keep(given.output, "integrate", given.integrate)
         if asked("archr"):
             keep(given.output, "archr_pbmc_tiny", real.archr(given.data, folder / "archr", given.integrate.split()))
 

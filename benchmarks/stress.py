@@ -166,7 +166,7 @@ CASES = [
 ]
 
 
-def run(case: Case, seed: int, data: Path, threads: int) -> dict[str, Any]:
+def run(case: Case, seed: int, data: Path, threads: int, changes: dict[str, Any]) -> dict[str, Any]:
     """One case with one seed."""
     from scmodal import preprocess
     from scmodal.io import read_modality
@@ -182,7 +182,7 @@ def run(case: Case, seed: int, data: Path, threads: int) -> dict[str, Any]:
     links, _ = build_links(adatas)
     if case.links is not None:
         links = LinkTable(case.links(links.frame, rng))
-    row, choice = judged(adatas, links, "default", seed, threads, case.changes, n_null=20)
+    row, choice = judged(adatas, links, "default", seed, threads, changes | (case.changes or {}), n_null=20)
     return row | {"verdict": choice.verdict, "reasons": choice.reasons}
 
 
@@ -203,7 +203,7 @@ def main() -> None:
             continue
 
         def one(seed: int, title: str = case.title) -> dict[str, Any]:
-            row = driving.apart(run_by_title, title, seed, options.data, options.threads)
+            row = driving.apart(run_by_title, title, seed, options.data, options.threads, driving.changes(options))
             print(title, {k: v if isinstance(v, (str, list)) else round(v, 3) for k, v in row.items()}, flush=True)
             return row
 
@@ -217,9 +217,9 @@ def main() -> None:
             write_json(results, options.output)
 
 
-def run_by_title(title: str, seed: int, data: Path, threads: int) -> dict[str, Any]:
+def run_by_title(title: str, seed: int, data: Path, threads: int, changes: dict[str, str]) -> dict[str, Any]:
     """:func:`run`, for a process that cannot be sent a function."""
-    return run(next(case for case in CASES if case.title == title), seed, data, threads)
+    return run(next(case for case in CASES if case.title == title), seed, data, threads, changes)
 
 
 if __name__ == "__main__":

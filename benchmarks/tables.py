@@ -529,10 +529,17 @@ def loaded(name: str) -> dict[str, Any]:
     return results
 
 
+def _settings(results: dict[str, Any]) -> str:
+    """A sentence on settings of `default` that were changed, where some were."""
+    changed = f"--set {' '.join(results['set'])}" if results.get("set") else results.get("integrate")
+    return f"\n\nPreset `default` with `{changed}`." if changed else ""
+
+
 def filled(text: str) -> str:
     """`text` with every table made anew from its JSON."""
     for name, make in TABLES.items():
-        table = make(loaded(SOURCES.get(name, name)))
+        results = loaded(SOURCES.get(name, name))
+        table = make(results) + _settings(results)
         block = f"<!-- begin {name} -->\n{table}\n<!-- end {name} -->"
         text = re.sub(
             f"<!-- begin {name} -->.*?<!-- end {name} -->", lambda _, block=block: block, text, flags=re.DOTALL

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import driving
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -41,7 +43,7 @@ def scmodal(command: str, omp_threads: int, **options: Any) -> float:
     return time.perf_counter() - start
 
 
-def measure(preset: str, data: Path, folder: Path, seed: int, threads: int) -> dict[str, Any]:
+def measure(preset: str, data: Path, folder: Path, seed: int, threads: int, settings: list[str]) -> dict[str, Any]:
     """Seconds of each command, and the quality of the result."""
     run = folder / f"{preset}_{seed}"
     run.mkdir()
@@ -54,7 +56,7 @@ def measure(preset: str, data: Path, folder: Path, seed: int, threads: int) -> d
         )
     inputs = list(prepared.values())
     seconds["link"] = scmodal("link", threads, input=inputs, output=links)
-    options = {"preset": preset, "seed": seed, "device": "cpu", "threads": threads}
+    options = {"preset": preset, "seed": seed, "device": "cpu", "threads": threads, "set": settings}
     seconds["integrate"] = scmodal("integrate", threads, input=inputs, links=links, output=run / "run", **options)
     scmodal("evaluate", threads, integrated=run / "run" / "integrated.h5mu", paired=True, output=run / "m.json")
     metrics = json.loads((run / "m.json").read_text())
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=HERE / "time_to_quality.json")
+    driving.add_settings(parser)
     options = parser.parse_args()
     if not (options.data / "cite_pbmc10k").is_dir():
         sys.exit(f"{options.data}: no cite_pbmc10k in it; name the folder with the published data sets by --data")
@@ -85,11 +88,15 @@ def main() -> None:
     from scmodal.model import software_versions
 
     result = json.loads(options.output.read_text()) if options.output.exists() else {}
-    result["threads"], result["versions"] = options.threads, software_versions()
+    result["threads"], result["versions"], result["set"] = options.threads, software_versions(), options.set
     with tempfile.TemporaryDirectory() as folder:
         for preset in ("default", "paper") if options.paper else ("default",):
             result[preset] = [
-                measure(preset, options.data, Path(folder), seed, options.threads) for seed in range(options.seeds)
+                measure(
+                    *(preset, options.data, Path(folder), seed, options.threads),
+                    options.set if preset == "default" else [],
+                )
+                for seed in range(options.seeds)
             ]
             print(json.dumps({preset: result[preset]}, indent=2), flush=True)
             write_json(result, options.output)

@@ -48,7 +48,7 @@ class Part:
         return f"{self.data_set}:{self.seed}"
 
 
-def train(part: Part, data: Path, steps: int | None, threads: int, path: Path) -> None:
+def train(part: Part, data: Path, threads: int, path: Path, changes: dict[str, Any]) -> None:
     """Integrate and write the latents and labels of both modalities."""
     from quality import DATA_SETS, prepared
 
@@ -58,7 +58,6 @@ def train(part: Part, data: Path, steps: int | None, threads: int, path: Path) -
     key = DATA_SETS[part.data_set].label_key
     adatas = prepared(part.data_set, data)
     links, _ = build_links(adatas)
-    changes = {} if steps is None else {"steps": steps}
     model = ScModal("default", seed=part.seed, device="cpu", threads=threads, **changes).fit(adatas, links)
     tables: dict[str, Any] = {"steps": np.array(model.preset.steps)}
     for a in adatas:
@@ -145,11 +144,12 @@ def without(data_set: str, data: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def measure(part: Part, data: Path, steps: int | None, threads: int, latents: Path) -> dict[str, Any]:
+def measure(part: Part, data: Path, threads: int, latents: Path, changes: dict[str, Any]) -> dict[str, Any]:
     """Train, unless the latents are there, and evaluate."""
-    path = latents / f"{part.name.replace(':', '.')}.{'all' if steps is None else steps}.npz"
+    settings = ".".join(f"{name}-{value}" for name, value in changes.items()) or "all"
+    path = latents / f"{part.name.replace(':', '.')}.{settings}.npz"
     if not path.exists():
-        train(part, data, steps, threads, path)
+        train(part, data, threads, path, changes)
     with np.load(path) as stored:
         tables = dict(stored)
     names = [key[2:] for key in tables if key.startswith("z_")]
@@ -179,7 +179,8 @@ def main() -> None:
             known = not options.again and rows.get(part.name, {}).get("steps") == steps
             if known or (options.only and part.data_set not in options.only):
                 continue
-            given = (part, options.data, options.steps, options.threads, options.latents or Path(scratch))
+            changes = driving.changes(options) | ({"steps": options.steps} if options.steps else {})
+            given = (part, options.data, options.threads, options.latents or Path(scratch), changes)
             rows[part.name] = driving.apart(measure, *given)
             print(part.name, _brief(rows[part.name]), flush=True)
             write_json(results, options.output)

@@ -45,8 +45,8 @@ def simulated(seed: int, other_tissue: bool = False) -> list[Any]:
     return [preprocess.rna(mdata["rna"], label_key="cell_type"), preprocess.protein(protein, label_key="cell_type")]
 
 
-def verdict_of(adatas: list[Any], seed: int, threads: int, shuffle: bool, steps: int | None) -> dict[str, Any]:
-    """Train for some steps (None: the preset's) and judge."""
+def verdict_of(adatas: list[Any], seed: int, threads: int, shuffle: bool, **changes: Any) -> dict[str, Any]:
+    """Train (with some settings changed) and judge."""
     from scmodal.links import LinkTable, build_links
     from scmodal.model import ScModal
     from scmodal.select import as_json, choose, gather
@@ -56,7 +56,7 @@ def verdict_of(adatas: list[Any], seed: int, threads: int, shuffle: bool, steps:
         frame = links.frame.copy()
         frame["feature_b"] = np.random.default_rng(seed).permutation(frame["feature_b"].to_numpy())
         links = LinkTable(frame)
-    model = ScModal(seed=seed, device="cpu", threads=threads, steps=steps).fit(adatas, links)
+    model = ScModal(seed=seed, device="cpu", threads=threads, **changes).fit(adatas, links)
     evidence = gather(adatas, links, model.preset.topology)
     found = as_json(choose(evidence, [seed], [[model.embed(modality=name) for name in model.modalities]]))
     return {
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="DATA:links, DATA:random, DATA:full or simulated:unrelated")
     parser.add_argument("--output", type=Path, default=HERE / "verdict.json")
+    driving.add_settings(parser)
     options = parser.parse_args()
 
     from scmodal.io import write_json
@@ -98,7 +99,8 @@ def main() -> None:
         def one(seed: int, name: str = name, kind: str = kind, adatas: Any = adatas) -> dict[str, Any]:
             steps = None if kind == "full" else STEPS
             data = adatas if adatas is not None else simulated(seed, other_tissue=kind == "unrelated")
-            row = verdict_of(data, seed, options.threads, shuffle=kind == "random", steps=steps)
+            changes = driving.changes(options) | {"steps": steps}
+            row = verdict_of(data, seed, options.threads, shuffle=kind == "random", **changes)
             print(f"{name}:{kind}", row, flush=True)
             return row
 

@@ -292,7 +292,7 @@ def test_a_finished_training_is_not_repeated(data, kept: Path):
     [
         ({"seed": 4}, "seed (was 0, is 4)"),
         ({"steps": 9}, "setting steps (was 6, is 9)"),
-        ({"weight_anchor": 2.5}, "setting weight_anchor (was 3.0, is 2.5)"),
+        ({"weight_anchor": 2.5}, "setting weight_anchor (was 5.0, is 2.5)"),
         ({"preset": "paper"}, "preset (was default, is paper); setting discriminator_updates (was 2, is 5)"),
     ],
 )
