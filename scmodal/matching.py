@@ -9,6 +9,7 @@ pairs still (:mod:`scmodal.rematching`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ _NEIGHBOURS = 0.02  # share of the other side's cells among which a mutual neigh
 _LEAST_NEIGHBOURS = 10
 # Variance added to every component before whitening, relative to the greatest: trailing components are mostly noise.
 _RIDGE = 0.03
+_BLOCK = 50_000
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,19 @@ def match_again(sides: Sides, latents: tuple[Floats, Floats], device: torch.devi
 
 def coordinates(sides: Sides, directions: Directions) -> tuple[Floats, Floats]:
     """Canonical coordinates and links of all cells side by side, rows of unit length."""
-    share = directions.share
     a, b = (
-        _unit(np.hstack([share**0.5 * _unit(side.own @ of), (1.0 - share) ** 0.5 * side.links]))
+        np.concatenate([part for _, part in coordinate_blocks(side, of, directions.share)])
         for side, of in zip(sides, directions.both)
     )
     return a, b
+
+
+def coordinate_blocks(side: Side, directions: Floats, share: float) -> Iterator[tuple[slice, Floats]]:
+    """The same of one side, some cells at a time: large data have no room for several copies."""
+    for start in range(0, len(side.own), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(side.own)))
+        canonical, links = _unit(side.own[rows] @ directions), side.links[rows]
+        yield rows, _unit(np.hstack([share**0.5 * canonical, (1.0 - share) ** 0.5 * links]))
 
 
 def _unit(x: Floats) -> Floats:

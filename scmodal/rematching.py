@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scmodal.matching import coordinates, match_again
+from scmodal.matching import coordinate_blocks, match_again
 from scmodal.presets import Preset
 from scmodal.step import TrainingData, TrainingState
 
@@ -41,8 +41,9 @@ def take_coordinates(state: TrainingState, data: TrainingData) -> None:
     In place: a recorded step (:mod:`scmodal.capture`) reads them where they have been.
     """
     for sides, directions, linked in zip(data.sides, state.directions, data.linked):
-        for place, found in zip(linked, coordinates(sides, directions)):
-            place.copy_(torch.from_numpy(found))
+        for side, of, place in zip(sides, directions.both, linked):
+            for rows, found in coordinate_blocks(side, of, directions.share):
+                place[rows].copy_(torch.from_numpy(found))
 
 
 def _latents(state: TrainingState, data: TrainingData, k: int, cells: np.ndarray) -> np.ndarray:

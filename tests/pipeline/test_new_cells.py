@@ -59,6 +59,7 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
     assert "no model.json in it; give the model/ folder of an integration result" in run.text
 
 
+@pytest.mark.slow
 def test_new_cells_for_real(tmp_path: Path) -> None:
     from scmodal import ScModal, preprocess
 

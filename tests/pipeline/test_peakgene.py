@@ -75,6 +75,7 @@ def stub(folder: Path, *arguments: str) -> Run:
     return pipeline(folder, "--input", "sheet.csv", "-stub-run", *arguments)
 
 
+@pytest.mark.slow
 def test_samples_with_rna_and_atac_get_links(tmp_path: Path) -> None:
     run = stub(tmp_path, "--genes", "genes.bed")
     assert run.code == 0, run.text

@@ -130,3 +130,12 @@ def test_a_model_trained_with_it_repeats_and_differs_from_one_without() -> None:
     ]
     np.testing.assert_array_equal(latents[0], latents[1])
     assert not np.array_equal(latents[0], latents[2])
+
+
+def test_coordinates_made_block_by_block_are_the_same(monkeypatch) -> None:
+    _, _, sides, latents = ready()
+    found = match_again(sides, latents)
+    whole = coordinates(sides, found)
+    monkeypatch.setattr("scmodal.matching._BLOCK", 70)
+    for part, expected in zip(coordinates(sides, found), whole):
+        np.testing.assert_allclose(part, expected, atol=1e-6)
