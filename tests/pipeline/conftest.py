@@ -85,3 +85,12 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = pipeline(tmp_path_factory.mktemp("a real run"), "-profile", "test")
     assert run.code == 0, run.text
     return run
+
+
+def run_workflow(folder: Path, script: str, *arguments: str) -> Run:
+    """Run a small workflow that includes modules of this repository; the checkout's launcher is on PATH."""
+    (folder / "bin").mkdir()
+    os.symlink(REPO / "bin" / "scmodal", folder / "bin" / "scmodal")
+    (folder / "nextflow.config").write_text("process.publishDir = 'out'\n")
+    (folder / "main.nf").write_text(script.replace("MODULES", str(REPO / "modules" / "nf-scmodal" / "scmodal")))
+    return nextflow(folder, "run", "main.nf", *arguments)

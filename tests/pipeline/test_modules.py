@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import anndata as ad
 import pytest
 import yaml
 
-from .conftest import REPO, TESTDATA, Run, nextflow
+from .conftest import REPO, TESTDATA, run_workflow
 
 pytestmark = pytest.mark.pipeline
 
@@ -18,15 +17,6 @@ MODULES = sorted(path.parent for path in REPO.glob("modules/nf-scmodal/scmodal/*
 
 LABEL_KEY = "donor's cell type"
 """A column name that a shell would take apart."""
-
-
-def run_workflow(folder: Path, script: str, *arguments: str) -> Run:
-    """Run a small workflow that includes modules of this repository; the checkout's launcher is on PATH."""
-    (folder / "bin").mkdir()
-    os.symlink(REPO / "bin" / "scmodal", folder / "bin" / "scmodal")
-    (folder / "nextflow.config").write_text("process.publishDir = 'out'\n")
-    (folder / "main.nf").write_text(script.replace("MODULES", str(REPO / "modules" / "nf-scmodal" / "scmodal")))
-    return nextflow(folder, "run", "main.nf", *arguments)
 
 
 def test_preprocess_joins_files_and_quotes_column_names(tmp_path: Path) -> None:
@@ -60,73 +50,6 @@ def test_a_wrong_column_stops_with_status_2(tmp_path: Path) -> None:
     assert run.code != 0
     assert "exit status (2)" in run.text
     assert "celltype" in run.text
-    assert not (tmp_path / "out").exists()
-
-
-BAD_INPUT = """
-include { SCMODAL_VALIDATE   as VALIDATE   } from 'MODULES/validate'
-include { SCMODAL_PREPROCESS as PREPROCESS } from 'MODULES/preprocess'
-include { SCMODAL_LINK       as LINK       } from 'MODULES/link'
-include { SCMODAL_INTEGRATE  as INTEGRATE  } from 'MODULES/integrate'
-include { SCMODAL_EMBED      as EMBED      } from 'MODULES/embed'
-include { SCMODAL_IMPUTE     as IMPUTE     } from 'MODULES/impute'
-include { SCMODAL_TRANSFER   as TRANSFER   } from 'MODULES/transfer'
-include { SCMODAL_EVALUATE   as EVALUATE   } from 'MODULES/evaluate'
-include { SCMODAL_SELECT     as SELECT     } from 'MODULES/select'
-include { SCMODAL_REPORT     as REPORT     } from 'MODULES/report'
-
-workflow {
-    raw      = file('TESTDATA/rna.h5ad')
-    folder   = file('TESTDATA')
-    prepared = file('RESULT/preprocess/rna.h5ad')
-    model    = file('RESULT/integrate/model')
-    both     = file('RESULT/integrate/integrated.h5mu')
-    meta     = [id: 'pbmc', modality: 'rna', from: 'rna', to: 'protein', seed: 0]
-    VALIDATE([meta, file('TESTDATA/samplesheet.csv'), [1], [raw]], [], [])
-    PREPROCESS([meta + [label_key: 'cell_type'], raw], [], [])
-    LINK([meta, prepared], [])
-    INTEGRATE([meta, prepared, []])
-    EMBED([meta + [modality: 'atac'], raw, model, []], [])
-    IMPUTE([meta + [to: 'atac'], prepared, model])
-    TRANSFER([meta + [label_key: 'cell_type'], both])
-    EVALUATE([meta, folder])
-    SELECT([meta, [folder], [prepared], []])
-    REPORT([meta, folder, [], [], [], [], [], []], [])
-}
-"""
-
-SAID = {
-    "VALIDATE": "adt.h5ad: not found",
-    "PREPROCESS": "celltype",
-    "LINK": "at least two modalities",
-    "INTEGRATE": "at least two modalities",
-    "EMBED": "the model has no atac data",
-    "IMPUTE": "atac",
-    "TRANSFER": "celltype",
-    "EVALUATE": "integrated.h5mu",
-    "SELECT": "at least two modalities",
-    "REPORT": "integrated.h5mu",
-}
-"""What each step names in its error; PEAKGENE's is in test_peakgene.py."""
-
-
-def test_bad_input_ends_every_module_with_status_2(real_run: Run, tmp_path: Path) -> None:
-    """The bad inputs of the .nf.test files in one run; errors are ignored so that every module has its turn."""
-    (tmp_path / "ignore.config").write_text("process.errorStrategy = 'ignore'\n")
-    script = BAD_INPUT.replace("TESTDATA", str(TESTDATA)).replace("RESULT", str(real_run.folder / "out" / "pbmc"))
-    run = run_workflow(tmp_path, script, "-c", "ignore.config", "-with-trace", "trace.txt")
-    header, *lines = ((tmp_path / "trace.txt").read_text()).splitlines()
-    tasks = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
-    said = {}
-    for task in tasks:
-        (folder,) = (tmp_path / "work").glob(f"{task['hash']}*")
-        name = re.split(r"[ :]", task["name"])[0]
-        assert task["exit"] == "2", (name, run.text)
-        said[name] = (folder / ".command.err").read_text()
-    assert sorted(said) == sorted(SAID), run.text
-    for name, text in SAID.items():
-        assert "Error: " in said[name], said[name]
-        assert text in said[name], said[name]
     assert not (tmp_path / "out").exists()
 
 

@@ -11,8 +11,7 @@ from scmodal.peakgene.formats import COLUMNS, read_table
 from scmodal.simulate_links import simulate_links
 from tests.unit.peakgene_data import written_run
 
-from .conftest import Run, pipeline
-from .test_modules import run_workflow
+from .conftest import Run, pipeline, run_workflow
 
 pytestmark = pytest.mark.pipeline
 

@@ -1,15 +1,17 @@
-"""`-profile test` for real, checked by content."""
+"""`-profile test` for real, checked by content; and what takes its results."""
 
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
-from .conftest import Run, pipeline
+from .conftest import TESTDATA, Run, pipeline, run_workflow
 
 pytestmark = pytest.mark.pipeline
 
@@ -112,3 +114,70 @@ def test_options_of_ones_own_are_added(real_run: Run) -> None:
     assert set(again.str.extract(r":(\w+) \(")[0]) == {"TRANSFER", "REPORT"}
     commands = [path.read_text() for path in real_run.folder.glob("work/*/*/.command.sh")]
     assert [c for c in commands if "scmodal transfer" in c and "--neighbours 15 --unknown 0.7" in c]
+
+
+BAD_INPUT = """
+include { SCMODAL_VALIDATE   as VALIDATE   } from 'MODULES/validate'
+include { SCMODAL_PREPROCESS as PREPROCESS } from 'MODULES/preprocess'
+include { SCMODAL_LINK       as LINK       } from 'MODULES/link'
+include { SCMODAL_INTEGRATE  as INTEGRATE  } from 'MODULES/integrate'
+include { SCMODAL_EMBED      as EMBED      } from 'MODULES/embed'
+include { SCMODAL_IMPUTE     as IMPUTE     } from 'MODULES/impute'
+include { SCMODAL_TRANSFER   as TRANSFER   } from 'MODULES/transfer'
+include { SCMODAL_EVALUATE   as EVALUATE   } from 'MODULES/evaluate'
+include { SCMODAL_SELECT     as SELECT     } from 'MODULES/select'
+include { SCMODAL_REPORT     as REPORT     } from 'MODULES/report'
+
+workflow {
+    raw      = file('TESTDATA/rna.h5ad')
+    folder   = file('TESTDATA')
+    prepared = file('RESULT/preprocess/rna.h5ad')
+    model    = file('RESULT/integrate/model')
+    both     = file('RESULT/integrate/integrated.h5mu')
+    meta     = [id: 'pbmc', modality: 'rna', from: 'rna', to: 'protein', seed: 0]
+    VALIDATE([meta, file('TESTDATA/samplesheet.csv'), [1], [raw]], [], [])
+    PREPROCESS([meta + [label_key: 'cell_type'], raw], [], [])
+    LINK([meta, prepared], [])
+    INTEGRATE([meta, prepared, []])
+    EMBED([meta + [modality: 'atac'], raw, model, []], [])
+    IMPUTE([meta + [to: 'atac'], prepared, model])
+    TRANSFER([meta + [label_key: 'cell_type'], both])
+    EVALUATE([meta, folder])
+    SELECT([meta, [folder], [prepared], []])
+    REPORT([meta, folder, [], [], [], [], [], []], [])
+}
+"""
+
+SAID = {
+    "VALIDATE": "adt.h5ad: not found",
+    "PREPROCESS": "celltype",
+    "LINK": "at least two modalities",
+    "INTEGRATE": "at least two modalities",
+    "EMBED": "the model has no atac data",
+    "IMPUTE": "atac",
+    "TRANSFER": "celltype",
+    "EVALUATE": "integrated.h5mu",
+    "SELECT": "at least two modalities",
+    "REPORT": "integrated.h5mu",
+}
+"""What each step names in its error; PEAKGENE's is in test_peakgene.py."""
+
+
+def test_bad_input_ends_every_module_with_status_2(real_run: Run, tmp_path: Path) -> None:
+    """The bad inputs of the .nf.test files in one run; errors are ignored so that every module has its turn."""
+    (tmp_path / "ignore.config").write_text("process.errorStrategy = 'ignore'\n")
+    script = BAD_INPUT.replace("TESTDATA", str(TESTDATA)).replace("RESULT", str(real_run.folder / "out" / "pbmc"))
+    run = run_workflow(tmp_path, script, "-c", "ignore.config", "-with-trace", "trace.txt")
+    header, *lines = ((tmp_path / "trace.txt").read_text()).splitlines()
+    tasks = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    said = {}
+    for task in tasks:
+        (folder,) = (tmp_path / "work").glob(f"{task['hash']}*")
+        name = re.split(r"[ :]", task["name"])[0]
+        assert task["exit"] == "2", (name, run.text)
+        said[name] = (folder / ".command.err").read_text()
+    assert sorted(said) == sorted(SAID), run.text
+    for name, text in SAID.items():
+        assert "Error: " in said[name], said[name]
+        assert text in said[name], said[name]
+    assert not (tmp_path / "out").exists()
