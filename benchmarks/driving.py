@@ -46,7 +46,8 @@ def noted(results: dict[str, Any], options: argparse.Namespace) -> dict[str, Any
     there = any(
         part for name, part in results.items() if isinstance(part, dict) and name not in ("machine", "versions")
     )
-    if there and results.get("set", []) != options.set and not getattr(options, "again", False):
+    anew = getattr(options, "again", False) and not getattr(options, "only", None)
+    if there and results.get("set", []) != options.set and not anew:
         asked, had = (f"--set {' '.join(s)}" if s else "no --set" for s in (options.set, results.get("set", [])))
         sys.exit(f"{options.output} is of {had}, asked for is {asked}: give another --output, or run all of it --again")
     results.pop("set", None)

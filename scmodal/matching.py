@@ -123,8 +123,8 @@ def match_again(sides: Sides, latents: tuple[Floats, Floats], device: torch.devi
     """Directions from pairs that are found in a latent space.
 
     How much they count is told by the pairs themselves: the squared cosine between the canonical coordinates of a
-    pair's cells, on average, which is the share of one cell's coordinates that the other's explain. It is some 0.8 for
-    RNA and proteins, and 0.4 for RNA and sparse chromatin, where links hold the sides together.
+    pair's cells, on average, which is the share of one cell's coordinates that the other's explain. It is high
+    for RNA and proteins, and lower for RNA and sparse chromatin, where links hold the sides together.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -167,3 +168,18 @@ def test_cells_held_out_are_not_trained_on():
         for way in ("from_rna", "to_rna"):
             assert row[f"accuracy_{way}{suffix}"] > 0.6
             assert row[f"r_{way}{suffix}"] > (0.1 if way == "from_rna" else 0.03)  # most genes hardly vary
+
+
+def test_numbers_of_other_settings_are_not_mixed_with_those_that_are_there():
+    there = {"cases": {"as they are": {}}, "machine": {"threads": 2}, "set": ["steps=5"]}
+
+    def asked(*settings, **more):
+        return argparse.Namespace(set=list(settings), output="numbers.json", **more)
+
+    assert driving.noted(dict(there), asked("steps=5"))["set"] == ["steps=5"]
+    assert "set" not in driving.noted({"cases": {}, "machine": {"threads": 2}}, asked())
+    assert "set" not in driving.noted(dict(there), asked(again=True, only=None))
+    for options in (asked(), asked("steps=6"), asked(again=True, only=["as they are"])):
+        with pytest.raises(SystemExit, match="is of --set steps=5"):
+            driving.noted(dict(there), options)
+    assert driving.changes(asked("steps=5", "smoothing=0.2")) == {"steps": "5", "smoothing": "0.2"}
