@@ -31,9 +31,14 @@ def command_line(description: str | None, output: Path) -> argparse.ArgumentPars
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Option `--set`, which `changes` and `noted` read."""
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of preset `default` to change"
-    )
+    told = "settings of preset `default` to change"
+    parser.add_argument("--set", nargs="*", type=_setting, default=[], metavar="NAME=VALUE", help=told)
+
+
+def _setting(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return text
 
 
 def changes(options: argparse.Namespace) -> dict[str, str]:

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from driving import add_settings
+
 HERE = Path(__file__).resolve().parent
 SMALL = 10_000
 
@@ -126,7 +128,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=3000)
     parser.add_argument("--proteins", type=int, default=30)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the preset to change")
+    add_settings(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=40, help="steps of each size that are timed")
     parser.add_argument("--again", action="store_true", help="run everything")

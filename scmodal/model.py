@@ -305,6 +305,7 @@ class ScModal:
                 state.networks, [item.x for item in inputs], targets, dropout, [item.told for item in inputs]
             )
         history, seconds = training.train(state, training_data, self.preset, progress, keeper, found)
+        pairs = training_data.pairs
         del training_data
         self._networks = state.networks.requires_grad_(False)
         self.history = pd.DataFrame(history, columns=list(step.HISTORY_COLUMNS))
@@ -322,6 +323,11 @@ class ScModal:
             "device": str(device) if device.type == "cpu" else f"{device} ({_device_name(device)})",
             "threads": torch.get_num_threads(),
             "resumed_at": keeper.resumed_at if keeper is not None else [],
+            # how much the pairs that were found last agree, and so count against the links; empty without
+            "rematching_share": {
+                "|".join(inputs[k].modality for k in pair): directions.share
+                for pair, directions in zip(pairs, state.directions)
+            },
             "cells_drawn": drawn,
             "n_cells": {item.modality: len(item.x) for item in inputs},
             "n_features": {item.modality: len(item.recipe.features) for item in inputs},

@@ -124,10 +124,11 @@ def test_inputs_bring_what_it_takes_only_where_it_is_asked_for() -> None:
 def test_a_model_trained_with_it_repeats_and_differs_from_one_without() -> None:
     adatas = prepared()
     settings = {"steps": 30, "n_hidden": 32, "threads": 1}
-    latents = [
-        ScModal("default", device="cpu", rematching_every=every, **settings).fit(adatas).latents["rna"]
-        for every in (10, 10, 0)
-    ]
+    models = [ScModal("default", device="cpu", rematching_every=every, **settings).fit(adatas) for every in (10, 10, 0)]
+    assert models[2].training["rematching_share"] == {}
+    assert list(models[0].training["rematching_share"]) == ["rna|protein"]
+    assert 0.0 < models[0].training["rematching_share"]["rna|protein"] < 1.0
+    latents = [model.latents["rna"] for model in models]
     np.testing.assert_array_equal(latents[0], latents[1])
     assert not np.array_equal(latents[0], latents[2])
 
