@@ -279,6 +279,7 @@ class ScModal:
         training_data = training.make_data(inputs, self.preset, device)
         for item in inputs:
             item.linked.clear()  # the training data have them, at unit length
+            item.sides.clear()
         self.messages += training_data.messages
         self.batches = {item.modality: item.batches for item in inputs}
         self.counterparts = {
