@@ -33,9 +33,11 @@ def mutual_neighbours(a: Tensor, b: Tensor, k_a: int, k_b: int) -> Tensor:
     a minibatch is cheaper than an approximate index.
     """
     similarity = a @ b.T
-    of_a = torch.zeros_like(similarity).scatter_(1, similarity.topk(k_a, dim=1, sorted=False).indices, 1.0)
-    of_b = torch.zeros_like(similarity).scatter_(0, similarity.topk(k_b, dim=0, sorted=False).indices, 1.0)
-    return of_a * of_b
+    of_a = torch.zeros_like(similarity, dtype=torch.bool)
+    of_b = torch.zeros_like(of_a)
+    of_a.scatter_(1, similarity.topk(k_a, dim=1, sorted=False).indices, True)
+    of_b.scatter_(0, similarity.topk(k_b, dim=0, sorted=False).indices, True)
+    return of_a.logical_and_(of_b).to(similarity.dtype)
 
 
 def unit_rows(x: np.ndarray | Tensor) -> Tensor:
