@@ -11,6 +11,7 @@ PCA_CELLS = 20_000
 """Cells that principal components are found on; a larger data set gives as many, drawn at random."""
 
 _CHUNK = 2048
+_BLOCK = 50_000
 
 
 def principal_components(x: Rows, n_components: int) -> NDArray[np.float32]:
@@ -62,7 +63,27 @@ def joint_components(
     n = len(a) + len(b)
     mean = (a.sum(0) + b.sum(0)) / n
     # directions of the scatter of both, without stacking them
-    scatter = a.T.astype(np.float64) @ a + b.T.astype(np.float64) @ b - n * np.outer(mean, mean)
-    _, vectors = np.linalg.eigh(scatter)
+    _, vectors = np.linalg.eigh(scatter(a) + scatter(b) - n * np.outer(mean, mean))
     axes = vectors[:, : -n_components - 1 : -1].astype(np.float32)
     return a @ axes, b @ axes
+
+
+def scatter(x: NDArray[np.float32], centre: NDArray[np.float32] | float = 0.0) -> NDArray[np.float64]:
+    """Sums of products of columns in double precision, some rows at a time: copies of large data would be larger yet.
+
+    Parameters
+    ----------
+    x
+        Cells x m.
+    centre
+        Taken off every row (m).
+
+    Returns
+    -------
+    m x m.
+    """
+    total = np.zeros((x.shape[1], x.shape[1]))
+    for start in range(0, len(x), _BLOCK):
+        part = x[start : start + _BLOCK] - centre
+        total += part.T.astype(np.float64) @ part
+    return total

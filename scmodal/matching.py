@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from scmodal.anchors import mutual_neighbours, unit_rows
-from scmodal.components import joint_components
+from scmodal.components import joint_components, scatter
 
 Floats = NDArray[np.float32]
 
@@ -183,7 +183,7 @@ def _joint(linked: tuple[Floats, Floats], weights: Floats | None) -> list[Floats
 def _whitened(components: Floats) -> Floats:
     """Components with their covariance (and a ridge) taken off."""
     centred = components - components.mean(0)
-    values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / len(centred))
+    values, vectors = np.linalg.eigh(scatter(centred) / len(centred))
     values = np.maximum(values, 0.0)
     floor = max(_RIDGE * values[-1], np.finfo(np.float32).tiny)  # of components without any spread
     root = vectors / np.sqrt(values + floor) @ vectors.T

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scmodal.components import scatter
 from scmodal.networks import Networks
 from scmodal.rows import BLOCK, Rows, row_chunks
 
@@ -65,8 +66,7 @@ def common_targets(
 
 def _axes(coordinates: tuple[Floats, Floats], n: int) -> Floats:
     """Leading principal axes of both sides together, columns; of zeros where there are fewer."""
-    scatter = sum((c - c.mean(0)).T.astype(np.float64) @ (c - c.mean(0)) for c in coordinates)
-    _, vectors = np.linalg.eigh(scatter)
+    _, vectors = np.linalg.eigh(sum(scatter(c, c.mean(0)) for c in coordinates))
     leading = vectors[:, ::-1][:, :n]
     out = np.zeros((len(leading), n), np.float32)
     out[:, : leading.shape[1]] = leading
