@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from scmodal.checkpoint import Checkpoint, Interrupted, Keeper, StopRequest, res
 from scmodal.contracts import DataError
 from scmodal.counterpart import left_alone
 from scmodal.inputs import EngineInput
+from scmodal.matching import Sides
 from scmodal.networks import Networks
 from scmodal.presets import Preset, pairs_of
 from scmodal.rematching import rematch, rematching_due, take_coordinates
@@ -73,6 +75,7 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
         RowsOnDevice(item.x, device) if isinstance(item.x, LazyRows) else torch.as_tensor(item.x, device=device)
         for item in inputs
     ]
+    counted = [_counted(inputs[i], inputs[j], pair, preset, device, messages) for pair, (i, j) in enumerate(pairs)]
     return TrainingData(
         x=x,
         pairs=pairs,
@@ -86,9 +89,13 @@ def make_data(inputs: Sequence[EngineInput], preset: Preset, device: torch.devic
         composition=[
             None if item.batches is None else torch.as_tensor(item.batches.shares, device=device) for item in inputs
         ],
-        counted=[_counted(inputs[i], inputs[j], pair, preset, device, messages) for pair, (i, j) in enumerate(pairs)],
+        counted=counted,
         messages=messages,
-        sides=[(inputs[i].sides[k], inputs[j].sides[k]) for k, (i, j) in enumerate(pairs) if k in inputs[i].sides],
+        sides=[
+            _with_counterpart((inputs[i].sides[k], inputs[j].sides[k]), counted[k])
+            for k, (i, j) in enumerate(pairs)
+            if k in inputs[i].sides
+        ],
     )
 
 
@@ -112,6 +119,14 @@ def _counted(
             )
     left, right = (torch.as_tensor(~some, dtype=torch.float32, device=device) for some in alone)
     return left, right
+
+
+def _with_counterpart(sides: Sides, counted: tuple[torch.Tensor, torch.Tensor] | None) -> Sides:
+    """Both sides with pairs sought among cells that count alone: the others have no partner to be found."""
+    if counted is None:
+        return sides
+    kept = [side.chosen[of.cpu().numpy()[side.chosen] > 0] for side, of in zip(sides, counted)]
+    return replace(sides[0], chosen=kept[0]), replace(sides[1], chosen=kept[1])
 
 
 def make_state(

@@ -89,6 +89,22 @@ def test_coordinates_change_in_place_and_follow_the_latents() -> None:
         assert not torch.equal(new, newer)
 
 
+def test_pairs_are_sought_among_cells_that_have_a_counterpart() -> None:
+    inputs, preset = with_sides(), get_preset("default", batch_size=40, n_hidden=64)
+    for item in inputs:
+        item.counterpart[0] = np.ones(len(item.x), np.float32)
+    data = training.make_data(inputs, preset, CPU)
+    assert [len(side.chosen) for side in data.sides[0]] == [len(item.x) for item in inputs]
+    alone = np.arange(len(inputs[1].x)) % 4 == 1
+    inputs[1].counterpart[0][alone] = 0.1
+    data = training.make_data(inputs, preset, CPU)
+    assert len(data.sides[0][0].chosen) == len(inputs[0].x)
+    np.testing.assert_array_equal(data.sides[0][1].chosen, np.flatnonzero(~alone))
+    state = training.make_state([item.x.shape[1] for item in inputs], preset, 0, CPU)
+    rematch(state, data)
+    assert all(torch.isfinite(side).all() for side in data.linked[0])
+
+
 @pytest.mark.parametrize(("every", "steps", "times"), [(0, 50, 0), (20, 50, 2), (25, 50, 1), (50, 50, 0)])
 def test_it_is_done_after_so_many_steps_and_not_before_the_first_nor_after_the_last(
     monkeypatch, every: int, steps: int, times: int
