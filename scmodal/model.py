@@ -22,7 +22,7 @@ from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
 from scmodal.latents import evened, lengthened
 from scmodal.links import LinkTable, build_links, check_pairs
 from scmodal.predictability import Spread
-from scmodal.presets import Preset, get_preset
+from scmodal.presets import Preset, get_preset, pairs_of
 from scmodal.redraw import redrawn
 from scmodal.rows import LazyRows, row_chunks
 
@@ -306,7 +306,6 @@ class ScModal:
                 state.networks, [item.x for item in inputs], targets, dropout, [item.told for item in inputs]
             )
         history, seconds = training.train(state, training_data, self.preset, progress, keeper, found)
-        pairs = training_data.pairs
         del training_data
         self._networks = state.networks.requires_grad_(False)
         self.history = pd.DataFrame(history, columns=list(step.HISTORY_COLUMNS))
@@ -327,7 +326,7 @@ class ScModal:
             # how much the pairs that were found last agree, and so count against the links; empty without
             "rematching_share": {
                 "|".join(inputs[k].modality for k in pair): directions.share
-                for pair, directions in zip(pairs, state.directions)
+                for pair, directions in zip(pairs_of(self.preset.topology, len(inputs)), state.directions)
             },
             "cells_drawn": drawn,
             "n_cells": {item.modality: len(item.x) for item in inputs},

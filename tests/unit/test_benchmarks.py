@@ -183,3 +183,15 @@ def test_numbers_of_other_settings_are_not_mixed_with_those_that_are_there():
         with pytest.raises(SystemExit, match="is of --set steps=5"):
             driving.noted(dict(there), options)
     assert driving.changes(asked("steps=5", "smoothing=0.2")) == {"steps": "5", "smoothing": "0.2"}
+
+
+def test_a_setting_without_a_value_is_refused(capsys):
+    parser = argparse.ArgumentParser()
+    driving.add_settings(parser)
+    assert driving.changes(parser.parse_args(["--set", "steps=5", "weight_anchor=3"])) == {
+        "steps": "5",
+        "weight_anchor": "3",
+    }
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--set", "steps"])
+    assert "'steps' is not of the form NAME=VALUE" in capsys.readouterr().err
