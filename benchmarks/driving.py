@@ -74,6 +74,21 @@ def check_known(asked: list[str] | None, known: list[str]) -> None:
         sys.exit(f"unknown: {', '.join(unknown)} (known: {', '.join(known)})")
 
 
+def machine() -> dict[str, Any]:
+    """Processor, its instruction sets that decide how fast matrices are multiplied, and cores."""
+    import torch
+
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "instructions": [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if able.get(name)],
+        "cores": os.cpu_count(),
+    }
+
+
 def earlier_results(options: argparse.Namespace, *parts: str) -> dict[str, Any]:
     """What the output holds already, or empty `parts`; stamped with the machine and the versions of this run."""
     from scmodal.model import software_versions
@@ -81,9 +96,8 @@ def earlier_results(options: argparse.Namespace, *parts: str) -> dict[str, Any]:
     found: dict[str, Any] = {part: {} for part in parts}
     if options.output.exists():
         found |= json.loads(options.output.read_text())
-    machine = {"processor": platform.machine(), "threads": options.threads}
     found = noted(found, options) if "set" in options else found
-    return found | {"machine": machine, "versions": software_versions()}
+    return found | {"machine": machine() | {"threads": options.threads}, "versions": software_versions()}
 
 
 def apart(function: Callable[..., Result], *arguments: Any) -> Result:

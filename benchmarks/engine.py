@@ -18,7 +18,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import driving
 
 HERE = Path(__file__).resolve().parent
 LINKS = 14
@@ -383,7 +384,7 @@ def main() -> None:
     pick_device(options.device)
     base = Problem(threads=options.threads, device=options.device)
     result = json.loads(output.read_text()) if output.exists() else {}
-    result["machine"] = {"processor": processor(options.device), "threads": options.threads}
+    result["machine"] = measured_on(options.device) | {"threads": options.threads}
     result["versions"] = software_versions()
     if options.only != "sweeps":
         measured = side_by_side(base, options.rounds, options.authors)
@@ -396,21 +397,13 @@ def main() -> None:
             write_json(result, output)
 
 
-def processor(device: str) -> str:
-    """Name of what computes."""
-    if device != "cpu":
-        import torch
-
-        return torch.cuda.get_device_name(device)
+def measured_on(device: str) -> dict[str, Any]:
+    """What computes."""
+    if device == "cpu":
+        return driving.machine()
     import torch
 
-    features = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if capability(torch, name)]
-    return f"{platform.machine()} ({', '.join(features)})"
-
-
-def capability(torch: Any, name: str) -> bool:
-    """Whether the processor has an instruction set."""
-    return bool(getattr(torch.cpu, "get_capabilities", dict)().get(name))
+    return {"processor": torch.cuda.get_device_name(device)}
 
 
 if __name__ == "__main__":

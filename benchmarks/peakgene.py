@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -27,19 +26,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import driving
 import peakgene_large as scale
 import peakgene_real as real
 import peers
 
 HERE = Path(__file__).resolve().parent
-
-
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return {"processor": names[0] if names else platform.processor(), "cores": os.cpu_count()}
 
 
 def random_genome(rng: Any, n_genes: int, n_peaks: int) -> tuple[Any, Any]:
@@ -133,7 +125,7 @@ def main() -> None:
         folder = given.folder or Path(place)
         if asked("speed"):
             found = speed(given.genes, given.peaks, given.units, given.window)
-            keep(given.output, "speed", {"machine": machine(), **found})
+            keep(given.output, "speed", {"machine": driving.machine(), **found})
         if asked("glue"):
             keep(given.output, "glue", real.glue(given.data, folder / "glue", given))
         if asked("snare") or asked("glue"):
@@ -144,7 +136,7 @@ def main() -> None:
                 keep(given.output, "snare_cortex", rows)
         if asked("large"):
             found = scale.large(folder / "large", given.large_cells, given.large_peaks, given.large_counts)
-            keep(given.output, "large", {"machine": machine(), **found})
+            keep(given.output, "large", {"machine": driving.machine(), **found})
         if given.integrate:
             keep(given.output, "integrate", given.integrate)
         if asked("archr"):

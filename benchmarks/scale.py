@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from driving import add_settings
+import driving
 
 HERE = Path(__file__).resolve().parent
 SMALL = 10_000
@@ -128,7 +127,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=3000)
     parser.add_argument("--proteins", type=int, default=30)
     parser.add_argument("--steps", type=int, default=1000)
-    add_settings(parser)
+    driving.add_settings(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=40, help="steps of each size that are timed")
     parser.add_argument("--again", action="store_true", help="run everything")
@@ -147,7 +146,7 @@ def main() -> None:
                 f"{options.output} holds another run ({ {n: result[n] for n in asked} }): give --again or --output"
             )
     result.update(asked)
-    result["machine"] = {"processor": platform.machine(), "threads": options.threads}
+    result["machine"] = driving.machine() | {"threads": options.threads}
     result["versions"] = software_versions()
     for name, arguments in commands(options).items():
         if name not in result["processes"]:

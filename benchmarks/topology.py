@@ -11,7 +11,6 @@ documentation.
 from __future__ import annotations
 
 import argparse
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def main() -> None:
         "simulation": SIZE,
         "training": TRAINING,
         "settings": settings,
-        "machine": {"processor": platform.machine(), "threads": options.threads},
+        "machine": driving.machine() | {"threads": options.threads},
         "versions": software_versions(),
     }
     write_json(results, options.output)
