@@ -114,7 +114,8 @@ def main() -> None:
 
     result = json.loads(options.output.read_text()) if options.output.exists() else {}
     result |= {"machine": driving.machine() | {"threads": options.threads}, "versions": software_versions()}
-    result["set"] = options.set
+    result.pop("set", None)
+    result |= {"set": options.set} if options.set else {}
     with tempfile.TemporaryDirectory() as place:
 
         def folder() -> Path:
