@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
 from scmodal.contracts import InputError
+from scmodal.io import as_text, some
 
 
 @dataclass
@@ -63,9 +65,25 @@ class Batches:
         told = np.tile(self.shares, (adata.n_obs, 1))
         if self.key in adata.obs:
             place = {name: i for i, name in enumerate(self.names)}
-            codes = np.array([place.get(name, -1) for name in adata.obs[self.key].astype(str)])
+            codes = np.array([place.get(as_text(value), -1) for value in adata.obs[self.key]])
             told[codes >= 0] = np.eye(len(self.names), dtype=np.float32)[codes[codes >= 0]]
         return told
+
+    def unknown(self, adata: AnnData) -> str:
+        """A sentence on cells that :meth:`rows` takes for cells of the average batch; empty where there are none."""
+        if self.key not in adata.obs:
+            return (
+                f"The cells have no column {self.key!r} that tells their batch, as the model's cells have: they are "
+                "taken for cells of the average batch."
+            )
+        found = pd.Series([as_text(value) for value in adata.obs[self.key]]).value_counts()
+        other = found.drop(self.names, errors="ignore")
+        if other.empty:
+            return ""
+        return (
+            f"{int(other.sum()):,} cells are of batches that the model was not trained on ({some(list(other.index))} "
+            f"in {self.key!r}; known: {some(self.names)}): they are taken for cells of the average batch."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""

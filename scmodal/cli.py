@@ -217,7 +217,7 @@ def preprocess(
     from scmodal.io import check_outputs
     from scmodal.preprocess import preprocess_to_file
 
-    check_outputs(output)
+    check_outputs(h5ad=output)
     linked = None
     if table is not None:
         from scmodal.links import LinkTable
@@ -429,9 +429,12 @@ def impute(model_path: Path, source: str, target: str, input_path: Path, output:
     from scmodal.model import ScModal
     from scmodal.predictability import cannot_be_imputed
 
-    check_outputs(output)
+    check_outputs(h5ad=output)
     model = ScModal.load(model_path, device=device)
-    made = impute_to_file(model, source, target, read_prepared(input_path, peaks=False), output)
+    cells = read_prepared(input_path, peaks=False)
+    made = impute_to_file(model, source, target, cells, output)
+    if "confidence" in cells.obs:
+        say("The cells' own column 'confidence' is replaced by that of the imputation.")
     said = cannot_be_imputed(list(made.var_names), made.var["expected_r"].to_numpy(), source, target)
     if said:
         say(said)
@@ -478,7 +481,7 @@ def embed(
     from scmodal.io import check_outputs, read_h5mu, write_h5ad, write_parquet, write_tsv
     from scmodal.model import ScModal
 
-    check_outputs(output, table, labels_path)
+    check_outputs(table, labels_path, h5ad=output)
     model = ScModal.load(model_path, device=device)
     adata = embed_file(model, input_path, modality, AtacOptions(genes, gene_activity=gene_activity))
     for message in adata.uns["scmodal"]["messages"]:

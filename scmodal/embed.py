@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -35,6 +36,7 @@ LABEL_COLUMNS = {"label": "scmodal_label", "confidence": "scmodal_confidence", "
 # Cells of the reference that are embedded again to see whether it is of this model, and how far apart they may lie.
 _CHECKED = 100
 _SAME = 1e-2
+_BLOCK = 4096  # rows that are summed at a time
 
 
 def is_prepared(adata: AnnData) -> bool:
@@ -169,7 +171,7 @@ def embed_cells(
     recipe = model.recipes[modality]
     adata = new_cells(adata, modality, atac_options, recipe.cofactor)
     z = model.embed(adata, modality)
-    result = adata.copy()
+    result = _own_copy(adata)
     messages = list(result.uns["scmodal"].get("messages", []))
     missing = _missing(recipe, result)
     if missing:
@@ -178,9 +180,12 @@ def embed_cells(
             f"({len(missing) / len(recipe.features):.1%}) are not in the data ({io.some(missing)}): they count as not "
             "measured and stand at their training mean."
         )
+    batches = model.batches.get(modality)
+    if batches is not None and (said := batches.unknown(adata)):
+        messages.append(said)
     used = result.var_names.isin(recipe.features)
     if modality != "cytometry":
-        empty = np.asarray(result[:, used].layers["counts"].sum(axis=1)).ravel() == 0
+        empty = _totals(result.layers["counts"], used) == 0
         if empty.any():
             messages.append(
                 f"{int(empty.sum()):,} cells have no count in the features of the model "
@@ -194,6 +199,28 @@ def embed_cells(
     result.obsm[LATENT] = z
     result.obsm[EMBEDDING] = z.copy()
     return result
+
+
+def _own_copy(adata: AnnData) -> AnnData:
+    """A copy of all but the matrices that are still in their file: those stay there."""
+    from anndata import AnnData
+
+    if not any(io.is_on_disk(matrix) for matrix in (adata.X, *adata.layers.values())):
+        return adata.copy()
+    return AnnData(
+        X=adata.X,
+        layers=dict(adata.layers),
+        obs=adata.obs.copy(),
+        var=adata.var.copy(),
+        obsm=dict(adata.obsm),
+        uns=deepcopy(dict(adata.uns)),
+    )
+
+
+def _totals(counts: Any, used: np.ndarray) -> np.ndarray:
+    """Sum over the used columns of every row."""
+    starts = range(0, counts.shape[0], _BLOCK)
+    return np.concatenate([np.asarray(counts[s : s + _BLOCK][:, used].sum(axis=1)).ravel() for s in starts])
 
 
 def _missing(recipe: Recipe, adata: AnnData) -> list[str]:

@@ -14,7 +14,6 @@ from scmodal.contracts import InputError
 from scmodal.inputs import modality_of
 from scmodal.io import atomic_path
 from scmodal.model import LATENT_KEY, ScModal
-from scmodal.predictability import Spread
 
 CHUNK = 4096
 """Cells imputed at a time."""
@@ -56,7 +55,6 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
     shape = (adata.n_obs, len(var))
     z = np.empty((adata.n_obs, model.preset.n_latent), np.float32)
     confidence = np.empty(adata.n_obs, np.float32)
-    spread = Spread(len(var))
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         blocks = {"chunks": (min(CHUNK, shape[0]), min(64, shape[1])), "compression": "gzip", "compression_opts": 1}
         x = file.create_dataset("X", shape, np.float32, **blocks)
@@ -67,7 +65,6 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
             start += len(part)
             z[rows] = part
             values = model.decode(part, target)
-            spread.add(values.scaled)
             x[rows], scaled[rows], confidence[rows] = values.log_normalised, values.scaled, values.confidence
         for dataset in (x, scaled):
             dataset.attrs["encoding-type"] = "array"
@@ -76,7 +73,7 @@ def impute_to_file(model: ScModal, source: str, target: str, adata: AnnData, pat
         obs["confidence"] = confidence
         frame = AnnData(
             obs=obs,
-            var=var.assign(expected_r=spread.expected_r),
+            var=var.assign(expected_r=model.expected_r(source, target)),
             obsm={LATENT_KEY: z},
             uns={"scmodal": {"modality": target, "from": source, "to": target, "scmodal_version": __version__}},
         )

@@ -21,7 +21,7 @@ from scmodal.contracts import InputError, canonical_modality, nearest
 from scmodal.inputs import EngineInput, Recipe, build_inputs, modality_of
 from scmodal.latents import evened, lengthened
 from scmodal.links import LinkTable, build_links, check_pairs
-from scmodal.predictability import Spread
+from scmodal.predictability import CELLS, expected_r
 from scmodal.presets import Preset, get_preset, pairs_of
 from scmodal.redraw import redrawn
 from scmodal.rows import LazyRows, row_chunks
@@ -340,8 +340,7 @@ class ScModal:
             for item in inputs
         }
         self.redrawn = {item.modality: self._redrawn(item) for item in inputs}
-        if self.preset.impute_neighbours > 0:
-            self.references = {name: _some_cells(z) for name, z in self.latents.items()}
+        self.references = {name: _some_cells(z, REFERENCE_CELLS) for name, z in self.latents.items()}
         self._learn_cycle_errors(inputs)
 
     def _redrawn(self, item: EngineInput) -> NDArray[np.float32]:
@@ -446,18 +445,35 @@ class ScModal:
             raise InputError(f"imputation from {source} to itself: give two different modalities")
         z = self.embed(adata, source)
         values = self.decode(z, target)
-        spread = Spread(values.scaled.shape[1])
-        spread.add(values.scaled)
         result = AnnData(
             X=values.log_normalised,
             obs=adata.obs.copy() if adata is not None else None,
-            var=self.imputed_features(target).assign(expected_r=spread.expected_r),
+            var=self.imputed_features(target).assign(expected_r=self.expected_r(source, target)),
             layers={"scaled": values.scaled},
             obsm={LATENT_KEY: z},
             uns={"scmodal": {"modality": target, "from": source, "to": target, "scmodal_version": __version__}},
         )
         result.obs["confidence"] = values.confidence
         return result
+
+    def expected_r(self, source: str, target: str) -> NDArray[np.float32]:
+        """Correlation to expect of every imputed feature with the true one (see :mod:`scmodal.predictability`).
+
+        It is that over all cells of `source`, as the model was trained on them, whichever cells are imputed for: told
+        from :data:`scmodal.predictability.CELLS` of them at the most.
+
+        Parameters
+        ----------
+        source, target
+            Modalities.
+
+        Returns
+        -------
+        One value a feature of :meth:`imputed_features`, float32, 0 to 1.
+        """
+        source, target = self.known_modality(source), self.known_modality(target)
+        cells = _some_cells(self.references[source], CELLS)
+        return expected_r(self.decode(cells, target).scaled)
 
     def imputed_features(self, target: str) -> pd.DataFrame:
         """Feature table of an imputation: names in the index, ``linked`` as a column."""
@@ -475,9 +491,9 @@ class ScModal:
         target
             Modality.
         direct
-            Decode `z` as it is. Else it is the mean of the preset's ``impute_neighbours`` cells of `target` nearest to
-            `z` that is decoded: what a single cell's noise adds to its place is averaged away, and the generator is
-            asked only about places that it has learnt.
+            Decode `z` as it is. Else it is the mean of the cells of `target` nearest to `z` that is decoded, as many as
+            the preset's ``impute_neighbours``, of n cells at most the square root of n: what a single cell's noise adds
+            to its place is averaged away, and the generator is asked only about places that it has learnt.
         """
         target = self.known_modality(target)
         at = z if direct or self.preset.impute_neighbours == 0 else self._among_cells(z, target)
@@ -498,9 +514,11 @@ class ScModal:
         from scmodal.neighbours import nearest_neighbours
 
         cells = self.references[target]
+        # the mean over most of a few cells would be the same for all
+        k = min(self.preset.impute_neighbours, round(len(cells) ** 0.5))
         out = np.empty_like(z, dtype=np.float32)
         for rows, part in row_chunks(z, ENCODE_CHUNK):
-            nearest, _ = nearest_neighbours(cells, part, self.preset.impute_neighbours)
+            nearest, _ = nearest_neighbours(cells, part, k)
             out[rows] = cells[nearest].mean(1)
         return out
 
@@ -671,8 +689,7 @@ class ScModal:
         networks = Networks(widths, model.preset, n_batches=model._n_batches())
         try:
             weights = load_file(folder / "weights.safetensors")
-            if model.preset.impute_neighbours > 0:
-                model.references = {name: weights.pop(_CELLS + name).numpy() for name in model.modalities}
+            model.references = {name: weights.pop(_CELLS + name).numpy() for name in model.modalities}
             networks.load_state_dict(weights)
         except (SafetensorError, RuntimeError, KeyError) as error:
             raise InputError(f"{folder}/weights.safetensors: damaged or of another model ({error})") from error
@@ -680,11 +697,11 @@ class ScModal:
         return model
 
 
-def _some_cells(z: NDArray[np.float32]) -> NDArray[np.float32]:
-    """At most :data:`REFERENCE_CELLS` rows, drawn at random."""
-    if len(z) <= REFERENCE_CELLS:
+def _some_cells(z: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    """At most so many rows, drawn at random."""
+    if len(z) <= most:
         return z
-    return z[np.sort(np.random.default_rng(0).choice(len(z), REFERENCE_CELLS, replace=False))]
+    return z[np.sort(np.random.default_rng(0).choice(len(z), most, replace=False))]
 
 
 def _device_name(device: torch.device) -> str:

@@ -15,36 +15,20 @@ LEAST_R = 0.1
 """A feature with a lower expected correlation cannot be imputed."""
 
 
-class Spread:
-    """Standard deviation of every feature over cells that come block by block.
+CELLS = 5_000
+"""Training cells of which the spread is taken, at the most."""
+
+
+def expected_r(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Expected Pearson correlation of imputed with true values, from 0 to 1, one a feature.
 
     Parameters
     ----------
-    n_features
-        Columns of the blocks.
+    scaled
+        Imputed values in units of the feature's standard deviation (cells x features), of cells of all kinds: among few
+        or of one kind neither the imputed nor the true values have their whole spread.
     """
-
-    def __init__(self, n_features: int) -> None:
-        self.n = 0
-        self.mean = np.zeros(n_features)
-        self.squares = np.zeros(n_features)  # of differences from the mean
-
-    def add(self, scaled: NDArray[np.float32]) -> None:
-        """Take in more cells (cells x features), imputed, in units of the feature's standard deviation."""
-        if not len(scaled):
-            return
-        n = self.n + len(scaled)
-        mean = scaled.mean(0, dtype=np.float64)
-        squares = ((scaled - mean) ** 2).sum(0, dtype=np.float64)
-        away = mean - self.mean
-        self.squares += squares + away**2 * (self.n * len(scaled) / n)
-        self.mean += away * (len(scaled) / n)
-        self.n = n
-
-    @property
-    def expected_r(self) -> NDArray[np.float32]:
-        """Expected Pearson correlation of imputed with true values, from 0 to 1, one a feature."""
-        return np.minimum(np.sqrt(self.squares / max(self.n, 1)), 1.0).astype(np.float32)
+    return np.minimum(scaled.std(0, dtype=np.float64), 1.0).astype(np.float32)
 
 
 def cannot_be_imputed(names: list[str], expected_r: NDArray[np.float32], source: str, target: str) -> str:

@@ -152,7 +152,7 @@ def _keys(adata: AnnData, info: dict[str, Any], label_key: str | None, batch_key
             raise InputError(
                 f"{_source(info)}: {gaps:,} cells have no value in batch_key {batch_key!r}; fill them in or drop them"
             )
-        adata.obs[batch_key] = pd.Categorical(adata.obs[batch_key].astype(str))
+        adata.obs[batch_key] = pd.Categorical([io.as_text(value) for value in adata.obs[batch_key]])
 
 
 def _tidy_obs(obs: pd.DataFrame) -> pd.DataFrame:
@@ -639,7 +639,7 @@ def _join(parts: Sequence[AnnData], batch_key: str) -> AnnData:
 
     names = pd.Index(np.concatenate([part.obs_names.to_numpy() for part in parts]))
     obs = pd.concat([part.obs.astype(object) for part in parts], join="outer")
-    batches = obs[batch_key].astype(str).to_numpy()
+    batches = [io.as_text(value) for value in obs[batch_key]]
     repeated = names.duplicated(keep=False)
     if repeated.any():
         labelled = np.array([f"{n}-{b}" if twice else n for n, b, twice in zip(names, batches, repeated)], dtype=object)

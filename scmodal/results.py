@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +16,17 @@ from mudata import MuData
 
 from scmodal._version import __version__
 from scmodal.counterpart import COLUMN
-from scmodal.io import PEAKS, atomic_path, is_on_disk, mudata_options, write_h5ad, write_h5mu, write_json, write_parquet
+from scmodal.io import (
+    PEAKS,
+    atomic_path,
+    copy_stored,
+    is_on_disk,
+    mudata_options,
+    write_h5ad,
+    write_h5mu,
+    write_json,
+    write_parquet,
+)
 from scmodal.model import LATENT_KEY, ScModal, software_versions
 from scmodal.presets import pairs_of
 from scmodal.redraw import REDRAWN
@@ -108,22 +117,12 @@ def _without_peaks(uns: Mapping[str, Any]) -> dict[str, Any]:
     return dict(uns) | ({} if notes is None else {"scmodal": notes})
 
 
-def _stored(adata: AnnData) -> dict[str, Any]:
-    """Matrices of a data set that are still in their file, by their place in an h5ad."""
-    matrices = {"X": adata.X, **{f"layers/{name}": layer for name, layer in adata.layers.items()}}
-    return {place: matrix for place, matrix in matrices.items() if is_on_disk(matrix)}
-
-
 def write_integrated(model: ScModal, adatas: Sequence[AnnData], path: Path) -> None:
     """Write :func:`integrated_data` with every matrix; those in a file go from there to here piece by piece."""
     with atomic_path(path) as temporary:
         write_h5mu(integrated_data(model, adatas), temporary)
-        with h5py.File(temporary, "r+") as file:
-            for name, adata in zip(model.modalities, adatas):
-                for place, matrix in _stored(adata).items():
-                    file.pop(f"mod/{name}/{place}", None)  # a null stands where X is not there
-                    source = matrix if isinstance(matrix, h5py.Dataset) else matrix.group
-                    source.file.copy(source, file, f"mod/{name}/{place}")
+        for name, adata in zip(model.modalities, adatas):
+            copy_stored(adata, temporary, f"mod/{name}/")
 
 
 def write_embedding(model: ScModal, adatas: Sequence[AnnData], path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from scmodal.confidence import fit_curve, off_certainty, other_places
 from scmodal.contracts import MODALITIES, InputError, canonical_modality, continuous_problem, nearest
 from scmodal.counterpart import COLUMN
+from scmodal.io import as_text
 from scmodal.neighbours import nearest_neighbours
 from scmodal.presets import pairs_of
 from scmodal.redraw import REDRAWN
@@ -54,17 +55,10 @@ def clean_labels(labels: Any) -> tuple[np.ndarray, np.ndarray]:
     # A plain object array first: the rules for gaps differ between categorical, nullable and text columns.
     values = np.asarray(pd.Series(labels).astype(object), dtype=object)
     gaps = np.asarray(pd.isna(values), dtype=bool)
-    text = np.array(["" if gap else _as_text(value) for value, gap in zip(values, gaps)], dtype=object)
+    text = np.array(["" if gap else as_text(value) for value, gap in zip(values, gaps)], dtype=object)
     present = np.array([value.lower() not in _MISSING for value in text], dtype=bool)
     text[~present] = ""
     return text, present
-
-
-def _as_text(value: Any) -> str:
-    """A label as text; 1.0 is ``1``."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
 
 
 def transfer_labels(

@@ -22,12 +22,13 @@ from scmodal.io.stored import (
     read_h5mu,
     read_prepared,
 )
-from scmodal.io.wording import FEATURE_TYPES, missing_key, reading, some
+from scmodal.io.wording import FEATURE_TYPES, as_text, missing_key, reading, some
 from scmodal.io.writing import (
     DISK_ERRORS,
     atomic_path,
     check_outputs,
     check_writable,
+    copy_stored,
     mudata_options,
     plain,
     read_json,
@@ -53,11 +54,13 @@ __all__ = [
     "SYMBOL_COLUMNS",
     "Checked",
     "Contents",
+    "as_text",
     "atomic_path",
     "beginning",
     "check_file",
     "check_outputs",
     "check_writable",
+    "copy_stored",
     "find_counts",
     "from_anndata",
     "in_memory_limit",

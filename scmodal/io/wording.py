@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..contracts import InputError, nearest
 
 FEATURE_TYPES = {"rna": "Gene Expression", "protein": "Antibody Capture", "atac": "Peaks"}
@@ -22,6 +24,16 @@ def some(names: Sequence[Any], shown: int = _SHOWN) -> str:
     """The first few names, quoted, and how many more there are."""
     text = ", ".join(repr(str(name)) for name in names[:shown])
     return text + (f" and {len(names) - shown:,} more" if len(names) > shown else "")
+
+
+def as_text(value: Any) -> str:
+    """The name of a group (a label, a batch) as text; a whole number is written without a point, so 1.0 is ``1``.
+
+    Gaps and some programs make decimal numbers of a column of whole ones, which means the same groups.
+    """
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
 
 
 def cannot_open(path: str | Path, exc: OSError) -> str:

@@ -21,6 +21,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ..contracts import InputError
+from .counts import is_on_disk
 from .wording import cannot_open
 
 if TYPE_CHECKING:
@@ -71,22 +72,28 @@ def _check_kind(path: Path, folder: bool) -> None:
         raise InputError(f"output {str(path)!r} is {there} already; choose another name, or move it away")
 
 
-def check_outputs(*files: str | Path | None, folders: Iterable[str | Path | None] = ()) -> None:
+def check_outputs(
+    *files: str | Path | None, folders: Iterable[str | Path | None] = (), h5ad: str | Path | None = None
+) -> None:
     """Make sure that all outputs can take their names before anything is computed, so that none is left alone.
 
     Parameters
     ----------
     files, folders
         Outputs of a command; None for one that was not asked for.
+    h5ad
+        One more file, which is written as h5ad whatever its name.
 
     Raises
     ------
     InputError
-        A place where nothing can be written, a folder where a file is to be or the other way round, or one name for
-        two outputs; all of them at once.
+        A place where nothing can be written, a folder where a file is to be or the other way round, a name that
+        promises another kind of file, or one name for two outputs; all of them at once.
     """
-    asked = [(Path(path), kind) for group, kind in ((files, False), (folders, True)) for path in group if path]
+    asked = [(Path(path), kind) for group, kind in (((*files, h5ad), False), (folders, True)) for path in group if path]
     problems: list[str] = []
+    if h5ad and Path(h5ad).suffix.lower() != ".h5ad":
+        problems.append(f"output {str(h5ad)!r} is written as h5ad: let its name end in .h5ad")
     for path, folder in asked:
         try:
             _check_kind(path, folder)
@@ -158,9 +165,47 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_h5ad(adata: AnnData, path: str | Path) -> None:
-    """Write an AnnData, compressed; see :func:`atomic_path` for what can fail."""
+    """Write an AnnData, compressed; see :func:`atomic_path` for what can fail.
+
+    X and layers that are still in a file go from there to here piece by piece, packed as they are.
+    """
     with atomic_path(path) as temporary:
-        adata.write_h5ad(temporary, compression="gzip", compression_opts=1)
+        _without_stored(adata).write_h5ad(temporary, compression="gzip", compression_opts=1)
+        copy_stored(adata, temporary)
+
+
+def _stored(adata: AnnData) -> dict[str, Any]:
+    """Matrices of a data set that are still in their file, by their place in an h5ad."""
+    matrices = {"X": adata.X, **{f"layers/{name}": layer for name, layer in adata.layers.items()}}
+    return {place: matrix for place, matrix in matrices.items() if is_on_disk(matrix)}
+
+
+def _without_stored(adata: AnnData) -> AnnData:
+    """The data set without the matrices that are still in a file; itself where there are none."""
+    from anndata import AnnData
+
+    if not _stored(adata):
+        return adata
+    return AnnData(
+        X=None if is_on_disk(adata.X) else adata.X,
+        layers={key: layer for key, layer in adata.layers.items() if not is_on_disk(layer)},
+        obs=adata.obs,
+        var=adata.var,
+        obsm=dict(adata.obsm),
+        uns=adata.uns,
+    )
+
+
+def copy_stored(adata: AnnData, path: Path, below: str = "") -> None:
+    """Put matrices that are still in their file into another file, which has the rest of the data `below` a place."""
+    stored = _stored(adata)
+    if not stored:
+        return
+    with h5py.File(path, "r+") as file:
+        for place, matrix in stored.items():
+            file.pop(f"{below}{place}", None)  # a null stands where X is not there
+            source = matrix if isinstance(matrix, h5py.Dataset) else matrix.group
+            source.file.copy(source, file, f"{below}{place}")
 
 
 def write_h5ad_blocks(annotation: AnnData, matrices: Mapping[str, Iterable[sp.csr_matrix]], path: str | Path) -> None:

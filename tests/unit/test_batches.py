@@ -14,6 +14,7 @@ from scmodal import ScModal, preprocess
 from scmodal.batches import Batches
 from scmodal.contracts import InputError
 from scmodal.counterpart import ALONE
+from scmodal.embed import embed_cells
 from scmodal.inputs import build_inputs
 from scmodal.links import build_links
 from scmodal.networks import Networks, latent_cycle
@@ -170,3 +171,33 @@ def test_the_verdict_counts_the_cells_that_training_found_alone():
     inputs = build_inputs(data, links, get_preset("default"))
     expected = [float((item.counterpart[0] < ALONE).mean()) for item in inputs]
     np.testing.assert_allclose(gather(data, links, "chain", n_null=2).alone[0], expected, atol=0.01)
+
+
+def test_a_batch_is_the_same_whichever_type_its_number_has(planted):
+    told = []
+    for kind in (int, float, str):
+        adata = planted[0].copy()
+        adata.obs["batch"] = [kind(str(name)[-1]) for name in adata.obs["batch"]]
+        told.append(adata)
+    batches = Batches("batch", ["1", "2"], np.array([0.4, 0.6], np.float32))
+    expected = np.eye(2, dtype=np.float32)[(planted[0].obs["batch"] == "batch_2").to_numpy(int)]
+    for adata in told:
+        np.testing.assert_array_equal(batches.rows(adata), expected)
+        assert batches.unknown(adata) == ""
+
+
+def test_cells_of_a_batch_that_training_did_not_see_are_told(planted, models):
+    cells = planted[0][:20].copy()
+    model = models[True]
+    known = embed_cells(model, cells, "rna")
+    assert not any("average batch" in text for text in known.uns["scmodal"]["messages"])
+    cells.obs["batch"] = ["batch_1"] * 15 + ["batch_9"] * 5
+    other = embed_cells(model, cells, "rna")
+    assert "5 cells are of batches that the model was not trained on ('batch_9'" in other.uns["scmodal"]["messages"][-1]
+    without = cells.copy()
+    del without.obs["batch"]
+    found = embed_cells(model, without, "rna")
+    assert "have no column 'batch'" in found.uns["scmodal"]["messages"][-1]
+    assert not any(
+        "average batch" in text for text in embed_cells(models[False], without, "rna").uns["scmodal"]["messages"]
+    )

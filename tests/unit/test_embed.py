@@ -116,6 +116,46 @@ def test_the_result_is_prepared_and_can_be_imputed(new, model, tmp_path):
     np.testing.assert_array_equal(imputed.obsm["X_scmodal"], result.obsm["X_scmodal"])
 
 
+def test_prepared_cells_that_are_too_many_for_memory_are_embedded(folder, training, new, model, tmp_path, monkeypatch):
+    mixed = training[0][:50].copy()
+    mixed.layers["counts"][7] = 0
+    mixed.layers["counts"].eliminate_zeros()
+    mixed.write_h5ad(tmp_path / "cells.h5ad")
+    written = []
+    for limit in ("1.5", "0"):
+        monkeypatch.setenv("SCMODAL_IN_MEMORY_GB", limit)
+        output = tmp_path / f"e{limit}.h5ad"
+        asked = ["--model", folder / "model", "--input", tmp_path / "cells.h5ad", "--modality", "rna"]
+        assert run("embed", *asked, "--output", output) == 0
+        written.append(anndata.read_h5ad(output))
+    whole, pieces = written
+    np.testing.assert_array_equal(pieces.obsm["X_scmodal"], whole.obsm["X_scmodal"])
+    np.testing.assert_array_equal(pieces.X.toarray(), whole.X.toarray())
+    np.testing.assert_array_equal(pieces.layers["counts"].toarray(), mixed.layers["counts"].toarray())
+    pd.testing.assert_frame_equal(pieces.obs, whole.obs)
+    for result in written:
+        assert any("1 cells have no count" in text for text in result.uns["scmodal"]["messages"])
+
+
+def test_a_name_that_promises_another_kind_of_file_is_refused(folder, training, tmp_path, capsys):
+    training[0].write_h5ad(tmp_path / "cells.h5ad")
+    asked = ["--model", folder / "model", "--input", tmp_path / "cells.h5ad"]
+    assert run("embed", *asked, "--modality", "rna", "--output", tmp_path / "e.csv") == 2
+    assert "e.csv' is written as h5ad: let its name end in .h5ad" in capsys.readouterr().err
+    assert run("impute", *asked, "--from", "rna", "--to", "protein", "--output", tmp_path / "i.loom") == 2
+    assert "i.loom' is written as h5ad" in capsys.readouterr().err
+    assert not list(tmp_path.glob("[ei].*"))
+
+
+def test_an_own_column_of_confidence_is_not_replaced_silently(folder, training, tmp_path, capsys):
+    cells = training[0].copy()
+    cells.obs["confidence"] = "high"
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    asked = ["--model", folder / "model", "--input", tmp_path / "cells.h5ad", "--from", "rna", "--to", "protein"]
+    assert run("impute", *asked, "--output", tmp_path / "i.h5ad") == 0
+    assert "own column 'confidence' is replaced" in capsys.readouterr().err
+
+
 def test_cells_without_a_count_stay_and_are_told(new, model):
     result = embed_cells(
         model, anndata.AnnData(new.X.multiply(np.arange(100)[:, None] > 1).tocsr(), new.obs, new.var), "rna"

@@ -116,7 +116,7 @@ def test_written_imputation_equals_the_one_in_memory(data, model, tmp_path: Path
 def test_imputation_goes_by_the_nearest_cells_of_the_target(data, model):
     z = model.embed(modality="rna")
     cells = model.embed(modality="protein")
-    nearest = np.linalg.norm(z[:50, None] - cells[None], axis=2).argsort(1)[:, : model.preset.impute_neighbours]
+    nearest = np.linalg.norm(z[:50, None] - cells[None], axis=2).argsort(1)[:, : round(len(cells) ** 0.5)]
     expected = model.decode(cells[nearest].mean(1), "protein", direct=True).scaled
     np.testing.assert_allclose(model.decode(z[:50], "protein").scaled, expected, atol=1e-4)
     truth, names = model.scaled(data["protein"])
@@ -126,6 +126,23 @@ def test_imputation_goes_by_the_nearest_cells_of_the_target(data, model):
         for direct in (False, True)
     }
     assert r[False] > r[True]  # cells are paired in the simulation
+
+
+def test_few_cells_of_the_target_are_not_averaged_into_one(data):
+    few = {"rna": data["rna"], "protein": data["protein"][:30].copy()}
+    imputed = ScModal(steps=60, seed=0, device="cpu").fit(few).impute("rna", "protein")
+    assert len(np.unique(imputed.layers["scaled"].round(4), axis=0)) > 10
+    truth, _ = ScModal(steps=1, seed=0, device="cpu").fit(data).scaled(data["protein"])
+    assert np.nanmean(metrics.imputation_pearson(imputed.layers["scaled"][30:], truth[30:])) > 0.2
+    assert imputed.var["expected_r"].mean() > 0.2
+
+
+def test_the_expected_correlation_is_that_over_all_cells_whichever_are_imputed_for(data, model, tmp_path):
+    expected = model.impute("rna", "protein").var["expected_r"]
+    for some in (data["rna"][:1], data["rna"][(data["rna"].obs["cell_type"] == "type_1").to_numpy()]):
+        pd.testing.assert_series_equal(model.impute("rna", "protein", some.copy()).var["expected_r"], expected)
+    again = ScModal.load(model.save(tmp_path / "model"))
+    np.testing.assert_allclose(again.expected_r("rna", "protein"), expected, atol=1e-5)
 
 
 def test_the_expected_correlation_comes_near_the_true_one(data, model):
