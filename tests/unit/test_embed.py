@@ -116,7 +116,7 @@ def test_the_result_is_prepared_and_can_be_imputed(new, model, tmp_path):
     np.testing.assert_array_equal(imputed.obsm["X_scmodal"], result.obsm["X_scmodal"])
 
 
-def test_prepared_cells_that_are_too_many_for_memory_are_embedded(folder, training, new, model, tmp_path, monkeypatch):
+def test_prepared_cells_that_are_too_many_for_memory_are_embedded(folder, training, tmp_path, monkeypatch):
     mixed = training[0][:50].copy()
     mixed.layers["counts"][7] = 0
     mixed.layers["counts"].eliminate_zeros()
