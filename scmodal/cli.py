@@ -217,7 +217,7 @@ def preprocess(
     from scmodal.io import check_outputs
     from scmodal.preprocess import preprocess_to_file
 
-    check_outputs(h5ad=output)
+    check_outputs(h5ad=output, inputs=[*inputs, table, genes, peaks, cells])
     linked = None
     if table is not None:
         from scmodal.links import LinkTable
@@ -266,7 +266,7 @@ def link(
     from scmodal.io import check_outputs, read_prepared, write_json, write_tsv
     from scmodal.links import LinkTable, build_links, coverage_summary, coverage_text
 
-    check_outputs(output, coverage_path, summary)
+    check_outputs(output, coverage_path, summary, inputs=[*inputs, table])
     adatas = [read_prepared(path, peaks=False) for path in inputs]
     own = LinkTable.read(table, [modality_of(adata) for adata in adatas]) if table is not None else None
     links, coverage = build_links(adatas, own, topology)
@@ -356,7 +356,7 @@ def integrate(
     from scmodal.io import atomic_path, check_outputs, check_writable, read_prepared
     from scmodal.links import LinkTable
     from scmodal.model import ScModal, pick_device
-    from scmodal.results import write_latent_cells, write_run
+    from scmodal.results import LATENT_CELLS, write_latent_cells, write_run
 
     if checkpoint is None:
         whole = Path(os.path.abspath(output))  # also where the folder is given as `.`
@@ -394,7 +394,7 @@ def integrate(
         end()
     keeper = model.keeper
     try:
-        with atomic_path(output) as temporary:
+        with atomic_path(output, optional=LATENT_CELLS) as temporary:
             write_run(model, adatas, temporary)
             if anndata:
                 write_latent_cells(model, adatas, temporary)
@@ -424,15 +424,18 @@ def integrate(
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 def impute(model_path: Path, source: str, target: str, input_path: Path, output: Path, device: str) -> None:
     """Predict one modality's features for another modality's cells."""
+    from scmodal.embed import unlike_training
     from scmodal.impute import impute_to_file
     from scmodal.io import check_outputs, read_prepared
     from scmodal.model import ScModal
     from scmodal.predictability import cannot_be_imputed
 
-    check_outputs(h5ad=output)
+    check_outputs(h5ad=output, inputs=[input_path])
     model = ScModal.load(model_path, device=device)
     cells = read_prepared(input_path, peaks=False)
     made = impute_to_file(model, source, target, cells, output)
+    for message in unlike_training(model, cells, model.known_modality(source)):
+        say(message)
     if "confidence" in cells.obs:
         say("The cells' own column 'confidence' is replaced by that of the imputation.")
     said = cannot_be_imputed(list(made.var_names), made.var["expected_r"].to_numpy(), source, target)
@@ -481,7 +484,7 @@ def embed(
     from scmodal.io import check_outputs, read_h5mu, write_h5ad, write_parquet, write_tsv
     from scmodal.model import ScModal
 
-    check_outputs(table, labels_path, h5ad=output)
+    check_outputs(table, labels_path, h5ad=output, inputs=[input_path, reference, genes])
     model = ScModal.load(model_path, device=device)
     adata = embed_file(model, input_path, modality, AtacOptions(genes, gene_activity=gene_activity))
     for message in adata.uns["scmodal"]["messages"]:
@@ -489,6 +492,8 @@ def embed(
     if reference is not None:
         labels = label_cells(model, adata, read_h5mu(reference), source, label_key, neighbours)
         say(f"labels from {reference}: mean confidence {labels['confidence'].mean():.2f}")
+        for message in labels.attrs["messages"]:
+            say(message)
         if labels_path is not None:
             write_tsv(labels, labels_path)
     if table is not None:
@@ -537,9 +542,9 @@ def transfer(
 ) -> None:
     """Carry cell labels from one modality to another."""
     from scmodal.io import check_outputs, read_h5mu, write_tsv
-    from scmodal.transfer import UNKNOWN, transfer_between
+    from scmodal.transfer import transfer_between
 
-    check_outputs(output)
+    check_outputs(output, inputs=[integrated])
     labels = transfer_between(
         read_h5mu(integrated),
         source,
@@ -555,7 +560,9 @@ def transfer(
             f"{integrated} has no redrawn latents (it is of an earlier version): the confidence is the plain share of "
             "the votes; `scmodal integrate` writes them"
         )
-    strange = f", {int((labels['label'] == UNKNOWN).sum())} unknown" if unknown else ""
+    for message in labels.attrs["messages"]:
+        say(message)
+    strange = f", {int(labels.attrs['unknown'].sum())} unknown" if unknown else ""
     say(f"{output}: {len(labels)} cells{strange}, mean confidence {labels['confidence'].mean():.2f}")
 
 
@@ -639,16 +646,21 @@ def evaluate(
     from scmodal.io import check_outputs, read_h5mu, write_json
     from scmodal.metrics import evaluate as measure
 
-    check_outputs(output)
+    check_outputs(output, inputs=[integrated])
     mdata = read_h5mu(integrated)
     folder = model_path or integrated.parent / "model"
     model = seed = None
     if model_path is not None or folder.is_dir():
         seed = model_seed(folder)
         if paired:  # else there is nothing to compare imputed values with
+            from scmodal.embed import same_run
             from scmodal.model import ScModal
+            from scmodal.transfer import LATENT
 
             model = ScModal.load(folder, device="cpu")
+            name = next(iter(model.modalities))
+            if name not in mdata.mod or not same_run(model, mdata.mod[name], mdata.mod[name].obsm[LATENT], name):
+                raise InputError(f"{integrated} is not of the model {folder}: give the model of the same run (--model)")
     elif paired:
         say(f"{folder} is not there: imputation is not measured (give --model)")
     metrics = measure(mdata, paired=paired, label_key=label_key, model=model, seed=seed, scib=scib)
@@ -695,7 +707,7 @@ def select(
     from scmodal.links import LinkTable, build_links
     from scmodal.select import as_json, as_table, at_least, select_runs
 
-    check_outputs(output, table)
+    check_outputs(output, table, inputs=[*inputs, links_path])
     adatas = [read_prepared(path, peaks=False) for path in inputs]
     if links_path is not None:
         links = LinkTable.read(links_path)
@@ -709,7 +721,7 @@ def select(
     for reason in choice.reasons:
         say(f"  {reason}")
     if len(choice.seeds) > 1:
-        say(f"chosen: seed {choice.seeds[choice.best]}")
+        say(f"chosen: {choice.chosen}")
     if fail_on is not None and at_least(choice.verdict, fail_on):
         say(f"Error: --fail-on {fail_on}: the integration is {choice.verdict}; see {output}")
         sys.exit(DataError.exit_code)

@@ -93,7 +93,8 @@ def new_cells(
 
         return cytometry(adata) if cofactor is None else cytometry_cells(adata, cofactor)
     read = adata if told is not None and "counts" in adata.layers else io.from_anndata(adata, modality)
-    if modality != "atac":
+    summed = isinstance(own, Mapping) and "genome" in own  # as :func:`read_new_cells` gives it
+    if modality != "atac" or summed:
         return read
     from scmodal.chromatin import AtacOptions, to_gene_activity
 
@@ -172,8 +173,37 @@ def embed_cells(
     adata = new_cells(adata, modality, atac_options, recipe.cofactor)
     z = model.embed(adata, modality)
     result = _own_copy(adata)
-    messages = list(result.uns["scmodal"].get("messages", []))
-    missing = _missing(recipe, result)
+    messages = [*result.uns["scmodal"].get("messages", []), *unlike_training(model, result, modality)]
+    used = result.var_names.isin(recipe.features)
+    if not is_prepared(result):
+        _complete(result, recipe, used)
+    result.var["linked"] = result.var_names.isin(list(recipe.linked_features))
+    result.var["used"] = used
+    result.uns["scmodal"]["messages"] = messages
+    result.obsm[LATENT] = z
+    result.obsm[EMBEDDING] = z.copy()
+    return result
+
+
+def unlike_training(model: ScModal, adata: AnnData, modality: str) -> list[str]:
+    """What cells lack that the model was trained on, a sentence each.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    adata
+        Cells in prepared form, or with raw counts in ``layers["counts"]``.
+    modality
+        Of the cells.
+
+    Returns
+    -------
+    Sentences on features that are not there, unknown batches, and cells without a count; none where all is well.
+    """
+    recipe = model.recipes[modality]
+    messages = []
+    missing = _missing(recipe, adata)
     if missing:
         messages.append(
             f"{len(missing):,} of the {len(recipe.features):,} {modality} features the model was trained on "
@@ -183,22 +213,14 @@ def embed_cells(
     batches = model.batches.get(modality)
     if batches is not None and (said := batches.unknown(adata)):
         messages.append(said)
-    used = result.var_names.isin(recipe.features)
     if modality != "cytometry":
-        empty = _totals(result.layers["counts"], used) == 0
+        empty = _totals(adata.layers["counts"], adata.var_names.isin(recipe.features)) == 0
         if empty.any():
             messages.append(
                 f"{int(empty.sum()):,} cells have no count in the features of the model "
-                f"({io.some(list(result.obs_names[empty]))}): their place in the latent space says nothing."
+                f"({io.some(list(adata.obs_names[empty]))}): their place in the latent space says nothing."
             )
-    if not is_prepared(result):
-        _complete(result, recipe, used)
-    result.var["linked"] = result.var_names.isin(list(recipe.linked_features))
-    result.var["used"] = used
-    result.uns["scmodal"]["messages"] = messages
-    result.obsm[LATENT] = z
-    result.obsm[EMBEDDING] = z.copy()
-    return result
+    return messages
 
 
 def _own_copy(adata: AnnData) -> AnnData:

@@ -35,6 +35,9 @@ from scmodal.rows import row_chunks
 FINAL_STEPS = 50
 """Steps at the end of training over which reported losses are averaged."""
 
+LATENT_CELLS = ("latent.h5ad", f"{LATENT_KEY}.parquet")
+"""What :func:`write_latent_cells` writes."""
+
 ROW_GROUP = 100_000
 """Cells in a row group of the embedding's table."""
 
@@ -174,9 +177,9 @@ def write_latent_cells(model: ScModal, adatas: Sequence[AnnData], folder: Path) 
     The table's index is the cell name; its file name is the key under which nf-core/scdownstream puts it into ``obsm``.
     """
     cells = latent_cells(model, adatas)
-    write_h5ad(cells, folder / "latent.h5ad")
+    write_h5ad(cells, folder / LATENT_CELLS[0])
     columns = [f"scmodal_{i}" for i in range(cells.obsm[LATENT_KEY].shape[1])]
-    with atomic_path(folder / f"{LATENT_KEY}.parquet") as temporary:
+    with atomic_path(folder / LATENT_CELLS[1]) as temporary:
         pd.DataFrame(cells.obsm[LATENT_KEY], index=cells.obs_names, columns=columns).to_parquet(temporary)
 
 

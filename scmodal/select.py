@@ -7,8 +7,9 @@ turned into a choice and a verdict with reasons.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ from scmodal.coherence import (
 )
 from scmodal.contracts import MODALITY_TITLES, InputError
 from scmodal.counterpart import ALONE, MANY_ALONE, counterparts
-from scmodal.inputs import build_inputs, modality_of, own_components, without_batches
-from scmodal.io import is_on_disk
+from scmodal.inputs import Recipe, build_inputs, modality_of, own_components, without_batches
+from scmodal.io import is_on_disk, some
 from scmodal.links import LinkTable
 from scmodal.matching import match
 from scmodal.presets import get_preset, pairs_of
@@ -118,6 +119,8 @@ class Choice:
         One of :data:`VERDICTS`.
     reasons
         Sentences that led to it; also those in favour.
+    names
+        Folders of the runs, without what is above them; empty where runs are no folders.
     """
 
     seeds: list[int]
@@ -128,6 +131,13 @@ class Choice:
     best: int
     verdict: str
     reasons: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def chosen(self) -> str:
+        """What to call the chosen run: its seed, and its folder where other runs have that seed, too."""
+        seed = self.seeds[self.best]
+        return f"seed {seed}" + (f" ({self.names[self.best]})" if self.names and self.seeds.count(seed) > 1 else "")
 
 
 def gather(adatas: Sequence[AnnData], links: LinkTable, topology: str, n_null: int = 20) -> Evidence:
@@ -344,9 +354,13 @@ def select_runs(adatas: Sequence[AnnData], links: LinkTable, runs: Sequence[Path
     Raises
     ------
     InputError
-        A folder that is no result, or one of other data; all problems at once.
+        A folder that is no result, or one of other data, or of the same latents as another; all problems at once.
     """
-    problems, seeds, latents, topologies = [], [], [], []
+    problems: list[str] = []
+    seeds: list[int] = []
+    latents: list[list[Floats]] = []
+    topologies: list[str] = []
+    read: list[Path] = []
     for run in runs:
         try:
             seed, topology, found = _read_run(run, adatas)
@@ -355,12 +369,17 @@ def select_runs(adatas: Sequence[AnnData], links: LinkTable, runs: Sequence[Path
             continue
         seeds.append(seed)
         topologies.append(topology)
+        same = next((other for other, z in zip(read, latents) if all(map(np.array_equal, z, found))), None)
+        if same is not None:  # it would agree with itself
+            problems.append(f"{run} and {same} are the same result: give runs of different seeds or settings")
+        read.append(run)
         latents.append(found)
     if len(set(topologies)) > 1:
         problems.append(f"the runs differ in topology ({', '.join(sorted(set(topologies)))}): give those of one")
     if problems:
         raise InputError(problems)
-    return choose(gather(adatas, links, topologies[0]), seeds, latents)
+    choice = choose(gather(adatas, links, topologies[0]), seeds, latents)
+    return replace(choice, names=[Path(os.path.abspath(run)).name for run in runs])
 
 
 def _read_run(run: Path, adatas: Sequence[AnnData]) -> tuple[int, str, list[Floats]]:
@@ -373,8 +392,16 @@ def _read_run(run: Path, adatas: Sequence[AnnData]) -> tuple[int, str, list[Floa
         model = json.loads(description.read_text())
         frame = pd.read_parquet(table)
         seed, topology = int(model["seed"]), str(model["preset"]["topology"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        trained = [str(name) for name in model["modalities"]]
+        features = {name: Recipe.from_dict(recipe).features for name, recipe in model["recipes"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{run}: damaged ({error}); integrate again") from error
+    given = [modality_of(adata) for adata in adatas]
+    if given != trained:
+        raise InputError(
+            f"{run}: it was trained on {', '.join(trained)}, not on {', '.join(given)}: give the prepared data sets "
+            "that it was trained on, in that order"
+        )
     latents = []
     for adata in adatas:
         name = modality_of(adata)
@@ -383,6 +410,12 @@ def _read_run(run: Path, adatas: Sequence[AnnData]) -> tuple[int, str, list[Floa
             raise InputError(
                 f"{run}: its {name} cells ({len(own)}) are not those of the prepared data ({adata.n_obs}); "
                 "give the files that it was trained on"
+            )
+        lacking = [feature for feature in features[name] if feature not in adata.var_names]
+        if lacking:
+            raise InputError(
+                f"{run}: {len(lacking)} of its {len(features[name])} {name} features ({some(lacking)}) are not in the "
+                "prepared data; give the files that it was trained on"
             )
         latents.append(own.drop(columns=["cell", "modality"]).to_numpy(np.float32))
     return seed, topology, latents
@@ -394,6 +427,7 @@ def as_json(choice: Choice) -> dict[str, Any]:
         "verdict": choice.verdict,
         "reasons": choice.reasons,
         "chosen_seed": choice.seeds[choice.best],
+        **({"chosen_run": choice.names[choice.best]} if choice.names else {}),
         "links": {
             name: None
             if signal is None
@@ -404,6 +438,7 @@ def as_json(choice: Choice) -> dict[str, Any]:
         "runs": [
             {
                 "seed": seed,
+                **({"run": choice.names[n]} if choice.names else {}),
                 "score": float(np.mean([pair.score for pair in scores.values()])),
                 "likeness": choice.likeness[n] if choice.likeness else None,
                 "pairs": {name: s.named() for name, s in scores.items()},
@@ -414,10 +449,11 @@ def as_json(choice: Choice) -> dict[str, Any]:
 
 
 def as_table(choice: Choice) -> pd.DataFrame:
-    """A row a run and pair of data sets: `seed`, `pair`, the score and what it is made of, `chosen`."""
+    """A row a run and pair of data sets: `seed`, `pair`, the score and its parts, `chosen`, `run` (its folder)."""
+    names = choice.names or [""] * len(choice.seeds)
     return pd.DataFrame(
         [
-            {"seed": seed, "pair": name, **s.named(), "chosen": n == choice.best}
+            {"seed": seed, "pair": name, **s.named(), "chosen": n == choice.best, "run": names[n]}
             for n, (seed, scores) in enumerate(zip(choice.seeds, choice.scores))
             for name, s in scores.items()
         ]

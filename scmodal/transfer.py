@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,8 @@ UNKNOWN = "unknown"
 # Written by tools that turn a column with gaps into text; none of them is the name of a cell type.
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "<na>"})
 _VOTE_BLOCK = 20_000
+# So many labelled cells are looked for around a query cell, among at most so many reference cells.
+_LABELLED_AROUND, _MOST_AROUND = 50, 500
 
 
 def clean_labels(labels: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -90,8 +93,9 @@ def transfer_labels(
     labels
         Label of each reference cell (n_ref). Reference cells whose label is missing (see :func:`clean_labels`)
         have no vote and no place among the k. Or a mapping from names of levels to such labels, coarse first; then
-        each level's label is chosen among those that reference cells of the winner of the level above have, and
-        cells that lack one of their labels have no vote.
+        each level's label is chosen among those that reference cells of the winner of the level above have. A
+        reference cell without a finer label counts as one whose population is not divided further: the label above
+        stands in its place. One without a label of the first level has no vote.
     z_query
         Latent of the cells to label, n_query x d.
     k
@@ -104,7 +108,9 @@ def transfer_labels(
     counterpart
         How much of a counterpart each query cell has in the reference (n_query), see :mod:`scmodal.counterpart`.
     unknown
-        Cells with a `counterpart` below this are called :data:`UNKNOWN`; 0 for none.
+        Cells with a `counterpart` below this are called :data:`UNKNOWN`; 0 for none. Where reference cells lack labels
+        it is their counterpart among those that have one: theirs among all, less as fewer of the reference cells
+        around them are labelled than elsewhere.
 
     Returns
     -------
@@ -114,22 +120,23 @@ def transfer_labels(
         neighbours carry one label; for unknown cells the label that they would have), `entropy` (of the shares of all
         labels, natural logarithm: 0 if all agree).
         These are of the finest level; every level above adds `label_<level>` and `confidence_<level>`.
-        ``attrs["calibrated"]`` says whether confidences are chances.
+        ``attrs["calibrated"]`` says whether confidences are chances, ``attrs["unknown"]`` (n_query) which cells were
+        called unknown, ``attrs["messages"]`` what a user should know of the reference's labels.
 
     Raises
     ------
     ValueError
         Lengths or widths do not fit, k is below 1, or `unknown` is asked for without `counterpart`.
     InputError
-        No reference cell has a label.
+        No reference cell has a label, or a level's labels are parts of those of a later level.
     """
     ref = _as_latent(z_ref, "z_ref")
     query = _as_latent(z_query, "z_query")
-    tree, present = _tree(labels, len(ref))
+    tree, present, messages = _tree(labels, len(ref))
     names = [str(i) for i in range(len(query))] if cells is None else [str(c) for c in cells]
     if len(names) != len(query):
         raise ValueError(f"{len(query)} query cells but {len(names)} names")
-    ref = ref[present]
+    everywhere, ref = ref, ref[present]
     indices, distances = nearest_neighbours(ref, query, k)
     votes = _vote(distances, indices, tree)
     if redrawn is not None:
@@ -142,10 +149,11 @@ def transfer_labels(
     winners = [np.array(level.names, dtype=object)[votes.winner[:, at]] for at, level in enumerate(tree)]
     finest = np.array(tree[-1].names, dtype=object)
     second = np.where(votes.second >= 0, finest[np.maximum(votes.second, 0)], "")
+    strange = np.zeros(len(query), dtype=bool)
     if unknown > 0:
         if counterpart is None:
             raise ValueError("unknown cells are told by their counterpart, which is not given")
-        strange = np.asarray(counterpart) < unknown
+        strange = np.asarray(counterpart) * _labelled_around(everywhere, present, query) < unknown
         second[strange] = winners[-1][strange]
         for given in winners:
             given[strange] = UNKNOWN
@@ -163,7 +171,7 @@ def transfer_labels(
     for at, level in enumerate(tree[:-1]):
         table[f"label_{level.key}"] = winners[at]
         table[f"confidence_{level.key}"] = votes.confidence[:, at]
-    table.attrs["calibrated"] = redrawn is not None
+    table.attrs |= {"calibrated": redrawn is not None, "unknown": strange, "messages": messages}
     return table
 
 
@@ -192,20 +200,43 @@ class _Votes:
     entropy: np.ndarray
 
 
-def _tree(labels: Any, n: int) -> tuple[list[_Level], np.ndarray]:
-    """Levels of the labels of n reference cells, coarse first, and which cells have all of them."""
+def _labelled_around(ref: np.ndarray, present: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Share of labelled cells around each query cell over that of the whole reference, at most 1 (n_query)."""
+    overall = present.mean()
+    if overall == 1.0:
+        return np.ones(len(query))
+    near, _ = nearest_neighbours(ref, query, min(len(ref), int(np.ceil(_LABELLED_AROUND / overall)), _MOST_AROUND))
+    return np.minimum(present[near].mean(axis=1) / overall, 1.0)
+
+
+def _tree(labels: Any, n: int) -> tuple[list[_Level], np.ndarray, list[str]]:
+    """Levels of the labels of n reference cells, coarse first, which cells have any, and what to say of the others."""
     given = labels if isinstance(labels, Mapping) else {"label": labels}
-    texts, present = [], np.ones(n, dtype=bool)
-    for column in given.values():
+    texts: list[np.ndarray] = []
+    present = np.ones(n, dtype=bool)
+    messages = []
+    for key, column in given.items():
         text, there = clean_labels(column)
         if len(text) != n:
             raise ValueError(f"{n} reference cells but {len(text)} labels")
+        if not texts:
+            present = there
+            if not present.all():
+                messages.append(f"{n - present.sum():,} of {n:,} reference cells have no {key}: they have no vote.")
+        else:
+            lacking = present & ~there
+            if lacking.any():
+                messages.append(
+                    f"{lacking.sum():,} of {n:,} reference cells have no {key}: the label above stands in its place."
+                )
+            text = np.where(there, text, texts[-1])
         texts.append(text)
-        present &= there
     if not present.any():
         raise InputError("no reference cell has a label, so there is nothing to transfer; give another label key")
+    texts = [text[present] for text in texts]
+    _check_order(list(given), texts)
     # A label is the path that leads to it, so that sorting paths sorts by name below each parent.
-    codes = np.column_stack([np.unique(t[present].astype(str), return_inverse=True)[1] for t in texts])
+    codes = np.column_stack([np.unique(t.astype(str), return_inverse=True)[1] for t in texts])
     kinds, of_finest = np.unique(codes, axis=0, return_inverse=True)
     of_finest = of_finest.ravel()
     first = np.unique(of_finest, return_index=True)[1]
@@ -214,10 +245,21 @@ def _tree(labels: Any, n: int) -> tuple[list[_Level], np.ndarray]:
     for at, (key, text) in enumerate(zip(given, texts)):
         _, example, own = np.unique(kinds[:, : at + 1], axis=0, return_index=True, return_inverse=True)
         own = own.ravel()
-        names = [str(name) for name in text[present][first[example]]]
+        names = [str(name) for name in text[first[example]]]
         levels.append(_Level(str(key), names, above[example], own[of_finest], own))
         above = own
-    return levels, present
+    return levels, present, messages
+
+
+def _check_order(keys: list[Any], texts: list[np.ndarray]) -> None:
+    """Refuse levels given fine first: every label of the one lies in a single label of the next, which has fewer."""
+    for (above, below), (coarse, fine) in zip(pairwise(keys), pairwise(texts)):
+        pairs = pd.DataFrame({"coarse": coarse, "fine": fine}).drop_duplicates()
+        if pairs["coarse"].is_unique and pairs["fine"].nunique() < len(pairs):
+            raise InputError(
+                f"the labels of {above!r} are parts of those of {below!r}: give the coarse key first, {below!r} and "
+                f"then {above!r}"
+            )
 
 
 def _vote(distances: np.ndarray, indices: np.ndarray, tree: list[_Level]) -> _Votes:
@@ -358,18 +400,15 @@ def transfer_between(
     assert src is not None
     assert tgt is not None
     a, b = mdata.mod[src], mdata.mod[tgt]
-    present = np.logical_and.reduce([clean_labels(a.obs[column])[1] for column in columns])
-    if not present.any():
-        what = (
-            f"column {columns[0]!r} of {src} has no labels at all"
-            if len(columns) == 1
-            else f"no cell of {src} has a label in each of the columns {', '.join(columns)}"
+    bare = [column for column in columns if not clean_labels(a.obs[column])[1].any()]
+    if bare:
+        raise InputError(
+            [f"column {column!r} of {src} has no labels at all. {_columns_hint(a, src)}" for column in bare]
         )
-        raise InputError(f"{what}. {_columns_hint(a, src)}")
     odd = [continuous_problem(a.obs[column], f"column {column!r} of {src}") for column in columns]
     if any(odd):
         raise InputError([f"{problem}. {_columns_hint(a, src)}" for problem in odd if problem])
-    labels = a.obs[columns[0]] if len(columns) == 1 else {column: a.obs[column] for column in columns}
+    labels = {column: a.obs[column] for column in columns}
     there = calibrated and REDRAWN in a.obsm and REDRAWN in b.obsm
     return transfer_labels(
         a.obsm[LATENT],

@@ -66,14 +66,20 @@ def _remove(path: Path) -> None:
 
 
 def _check_kind(path: Path, folder: bool) -> None:
-    """Refuse a file's name at which a folder is, and the other way round."""
+    """Refuse a file's name at which a folder is, and the other way round, and whatever is neither."""
+    devices = Path(os.path.abspath(path)).parts[1:2] in (("dev",), ("proc",))  # links there may lead to a file
+    if devices or (path.exists() and not path.is_dir() and not path.is_file()):
+        raise InputError(f"output {str(path)!r} is a pipe or a device: outputs are files, give the name of one")
     if path.exists() and path.is_dir() != folder:
         there = "a folder" if path.is_dir() else "a file"
         raise InputError(f"output {str(path)!r} is {there} already; choose another name, or move it away")
 
 
 def check_outputs(
-    *files: str | Path | None, folders: Iterable[str | Path | None] = (), h5ad: str | Path | None = None
+    *files: str | Path | None,
+    folders: Iterable[str | Path | None] = (),
+    h5ad: str | Path | None = None,
+    inputs: Iterable[str | Path | None] = (),
 ) -> None:
     """Make sure that all outputs can take their names before anything is computed, so that none is left alone.
 
@@ -83,12 +89,15 @@ def check_outputs(
         Outputs of a command; None for one that was not asked for.
     h5ad
         One more file, which is written as h5ad whatever its name.
+    inputs
+        What the command reads, none of which is to be lost; None for what was not given.
 
     Raises
     ------
     InputError
-        A place where nothing can be written, a folder where a file is to be or the other way round, a name that
-        promises another kind of file, or one name for two outputs; all of them at once.
+        A place where nothing can be written, a folder where a file is to be or the other way round, a pipe or a
+        device, a name that promises another kind of file, that of an input, or one name for two outputs; all of them
+        at once.
     """
     asked = [(Path(path), kind) for group, kind in (((*files, h5ad), False), (folders, True)) for path in group if path]
     problems: list[str] = []
@@ -100,6 +109,12 @@ def check_outputs(
             check_writable(path if folder else path.parent)
         except InputError as exc:
             problems += exc.problems
+    read = {os.path.realpath(path) for path in inputs if path}
+    problems += [
+        f"output {str(path)!r} is an input as well, which would be lost; choose another name"
+        for path, _ in asked
+        if os.path.realpath(path) in read
+    ]
     names = [os.path.abspath(path) for path, _ in asked]
     problems += [
         f"output {name!r} is given twice; choose two names" for name in sorted(set(names)) if names.count(name) > 1
@@ -108,21 +123,25 @@ def check_outputs(
         raise InputError(list(dict.fromkeys(problems)))
 
 
-def _put_in_place(temporary: Path, path: Path) -> None:
+def _put_in_place(temporary: Path, path: Path, optional: Iterable[str]) -> None:
     """Give what was written its final name, without ever removing a folder of somebody else's files."""
     _check_kind(path, temporary.is_dir())
     if not path.is_dir():
         temporary.replace(path)
         return
-    for entry in sorted(temporary.iterdir()):
-        target = path / entry.name
+    written = set(os.listdir(temporary))
+    for name in sorted(written):
+        entry, target = temporary / name, path / name
         if target.exists() and (entry.is_dir() or target.is_dir()):
             _remove(target)
         entry.replace(target)
+    for name in optional:
+        if name not in written:
+            _remove(path / name)
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, optional: Iterable[str] = ()) -> Iterator[Path]:
     """Temporary name to write under, which becomes `path` only when the block ends well.
 
     Parameters
@@ -130,6 +149,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path
         Final name of a file or of a folder; its parent is created. An existing file is replaced at the end; into an
         existing folder the new entries are moved, replacing those of the same name: what else lies there stays.
+    optional
+        Entries of a folder that are not always written: those of an earlier run, which would be taken for this one's,
+        go.
 
     Yields
     ------
@@ -151,7 +173,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         if not temporary.exists():
             raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
-        _put_in_place(temporary, path)
+        _put_in_place(temporary, path, optional)
     except OSError as exc:
         if exc.errno in DISK_ERRORS or "No space left" in str(exc):
             raise InputError(

@@ -18,6 +18,9 @@ COLUMNS = [
 OPTIONAL_COLUMNS = ["spearman", "r_locus_out", "r_locus_change", "r_paired"]
 """Columns that may follow."""
 
+FIGURES = "figures"
+"""Folder of the drawn loci below that of the links, made where genes are to be drawn."""
+
 ALL_CELLS = "all"
 """The group of every cell."""
 

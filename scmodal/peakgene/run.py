@@ -21,6 +21,7 @@ from scmodal.peakgene.aggregate import accessibility, cells_open, unit_means
 from scmodal.peakgene.expression import imputed_expression
 from scmodal.peakgene.formats import (
     ALL_CELLS,
+    FIGURES,
     link_table,
     significant,
     write_bedpe,
@@ -130,7 +131,7 @@ def peak_gene(
     for message in found.messages:
         say(message)
     links = significant(found.table, settings.fdr)
-    with atomic_path(output) as folder:
+    with atomic_path(output, optional=[FIGURES]) as folder:
         folder.mkdir()
         write_table(found.table, folder / FILES[0])
         write_bedpe(links, folder / FILES[1])
@@ -139,7 +140,7 @@ def peak_gene(
         if request.plot_genes:
             from scmodal.peakgene.figure import draw_loci
 
-            draw_loci(data, request.plot_genes, found.table, settings, labels, folder / "figures")
+            draw_loci(data, request.plot_genes, found.table, settings, labels, folder / FIGURES)
     return found.table
 
 

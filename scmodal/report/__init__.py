@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from datetime import date as Date
 from importlib.resources import files
@@ -87,7 +88,8 @@ def build_report(
     from scmodal.report.reading import read_report_data
     from scmodal.report.verdict import verdict_section
 
-    check_outputs(output, folders=[multiqc_dir])
+    given = [coverage, params, selection, *evaluations, *transfers, *imputed]
+    check_outputs(output, folders=[multiqc_dir], inputs=[item for item in given if isinstance(item, str | os.PathLike)])
     data = read_report_data(sample, runs, coverage, evaluations, transfers, imputed, params, peakgene, selection)
     numbers = key_numbers(data)
     links = peakgene_section(data)

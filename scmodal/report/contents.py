@@ -26,6 +26,7 @@ class _PairScores(BaseModel):
 
 class _SelectedRun(BaseModel):
     seed: int | None
+    run: str | None = None
     likeness: _Number
     pairs: dict[_Pair, _PairScores]
 
@@ -36,6 +37,7 @@ class _Selection(BaseModel):
     verdict: Literal["trusted", "doubtful", "failed"]
     reasons: list[str]
     chosen_seed: int | None
+    chosen_run: str | None = None
     runs: list[_SelectedRun] = []
 
 

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from scmodal.confidence import calibration_error, reliability
 from scmodal.plots import MODALITY_TITLES, confusion_table, natural_key, row_fractions
 from scmodal.report.page import Figure, Section, direction_title, plain_legend, side_by_side
-from scmodal.report.reading import Direction, ReportData
+from scmodal.report.reading import Direction, Modality, ReportData
 from scmodal.report.svg import Curve, curves, histogram
-from scmodal.transfer import UNKNOWN
+from scmodal.transfer import UNKNOWN, clean_labels, label_columns
 
 RIGHT, WRONG = "var(--accent)", "var(--second)"
 HALF_PAGE = 500
@@ -82,13 +82,27 @@ def _percent(share: float, count: int) -> str:
 
 def _truth(data: ReportData, direction: Direction, table: pd.DataFrame) -> np.ndarray | None:
     """True label of every row of the table, empty where unknown; None where no row has one."""
-    modality = data.modality(direction[1])
+    source, modality = (data.modality(name) for name in direction)
     labels = data.labels(modality)
+    other = _other_key(source, table)
+    if other:
+        labels = clean_labels(modality.obs[other])[0] if other in modality.obs else None
     if labels is None:
         return None
     known = dict(zip(modality.cells, labels))
     truth = np.array([known.get(c, "") for c in table["cell"]], dtype=object)
     return truth if any(truth) else None
+
+
+def _other_key(source: Modality, table: pd.DataFrame) -> str:
+    """Column of the source that the labels are of, where they are not those it was prepared with; else empty."""
+    if not source.label_key:
+        return ""
+    given = set(table["label"]) - {"", UNKNOWN}
+    for column in (source.label_key, *label_columns(source)):
+        if given <= set(clean_labels(source.obs[column])[0]):
+            return "" if column == source.label_key else column
+    return ""
 
 
 def _against_truth(data: ReportData, known: list[tuple[Direction, pd.DataFrame, np.ndarray]]) -> list[Figure]:

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from scmodal.contracts import InputError
-from scmodal.peakgene.formats import ALL_CELLS, read_table
+from scmodal.peakgene.formats import ALL_CELLS, FIGURES, read_table
 from scmodal.report.page import Figure, Section, table
 from scmodal.report.reading import ReportData
 from scmodal.report.svg import Curve, curves
@@ -40,7 +40,7 @@ def peakgene_section(data: ReportData) -> Section | None:
         figures.insert(0, _decay(about["distance_decay"], len(significant) > 0))
     if len(about["groups"]) > 1:
         figures.append(_groups(about["groups"]))
-    figures += [_locus(path) for path in sorted((folder / "figures").glob("*.png"))]
+    figures += [_locus(path) for path in sorted((folder / FIGURES).glob("*.png"))]
     return Section("peakgene", "Peak-gene links", _lead(about, own, significant), figures)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -235,17 +236,17 @@ def read_report_data(
     if problems:
         raise InputError(problems)
 
-    folders, measured, peakgene = (_brought_forward(items, first, len(runs)) for items in (folders, measured, peakgene))
+    folders, peakgene = (_brought_forward(items, first, len(runs)) for items in (folders, peakgene))
     data = ReportData(
         sample=sample,
         selection=selected,
         modalities=_read_modalities(folders[0] / "integrated.h5mu"),
         runs=[_read_run(folder) for folder in folders],
         coverage=reached,
-        evaluations=[e for e in measured if e is not None],
         peakgene=[Path(p) for p in peakgene],
         params=listed,
     )
+    data.evaluations = _of_these_runs(data, [e for e in measured if e is not None], first)
     recipes = data.runs[0].model.get("recipes") or {}
     bare = sorted({directions[str(p)][1] for p in imputed} - set(recipes))
     if bare:
@@ -262,7 +263,10 @@ def read_report_data(
         return sorted(at), at[0]
 
     for direction, paths in _by_direction(sorted(transfers, key=place), directions).items():
-        data.transfers[direction] = _read_labels(_brought_forward(paths, first, len(runs))[0])
+        source, target = (data.modality(name) for name in direction)
+        data.transfers[direction] = _at_level(
+            _read_labels(_brought_forward(paths, first, len(runs))[0]), target.label_key or source.label_key
+        )
     for direction, paths in _by_direction(sorted(imputed, key=place), directions).items():
         data.imputed[direction] = Path(_brought_forward(paths, first, len(runs))[0])
     return data
@@ -304,12 +308,47 @@ def _position_of_chosen(folders: Sequence[Path], selection: Mapping[str, Any]) -
         return 0, [
             f"the selection chose seed {chosen}, but the runs are of {given}: give the runs that it was made from"
         ]
-    return seeds.index(chosen), []
+    same = [n for n, seed in enumerate(seeds) if seed == chosen]
+    if len(same) > 1:  # settings were compared: runs of one seed are told apart by their folders
+        named = [n for n in same if Path(os.path.abspath(folders[n])).name == selection.get("chosen_run")]
+        if len(named) != 1:
+            return 0, [
+                f"several runs are of the chosen seed {chosen}, and not one of them is in a folder called "
+                f"{selection.get('chosen_run') or 'as the selection says'!r}: give the runs by the names of their "
+                "folders when they were compared"
+            ]
+        same = named
+    return same[0], []
 
 
 def _brought_forward(items: Sequence[Any], first: int, n: int) -> list[Any]:
     """`items` with the one at `first` before the others, if there is one for each of `n` runs."""
     return [items[first], *items[:first], *items[first + 1 :]] if len(items) == n else list(items)
+
+
+def _of_these_runs(data: ReportData, evaluations: list[dict[str, Any]], first: int) -> list[dict[str, Any]]:
+    """Evaluations with that of the run that is shown first; InputError where they are not of these runs."""
+    cells = {m.name: len(m.cells) for m in data.modalities}
+    problems = []
+    for e in evaluations:
+        given = e.get("n_cells")
+        if isinstance(given, Mapping) and any(cells.get(name) != n for name, n in given.items()):
+            problems.append(f"metrics of other cells ({_counted(given)}) than those of the runs ({_counted(cells)})")
+    seeds = [e.get("seed") for e in evaluations]
+    trained = [run.seed for run in data.runs]
+    shown = trained[0]
+    if shown is not None and seeds and None not in seeds and shown not in seeds:
+        problems.append(f"the metrics are of seed {', '.join(map(str, seeds))}, what is shown is of seed {shown}")
+    if problems:
+        raise InputError([f"{problem}: give those that `scmodal evaluate` wrote of them" for problem in problems])
+    if seeds.count(shown) == 1:
+        first = seeds.index(shown)
+        return [evaluations[first], *evaluations[:first], *evaluations[first + 1 :]]
+    return _brought_forward(evaluations, first, len(data.runs))
+
+
+def _counted(cells: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in cells.items())
 
 
 def read_cells(file: Path) -> np.ndarray:
@@ -502,6 +541,14 @@ def _read_labels(path: str | Path, rows: int | None = None) -> pd.DataFrame:
         raise InputError(f"{path}: {what} needs the {lacking}; {mend}")
     table["confidence"] = pd.to_numeric(table["confidence"], errors="coerce")
     return table
+
+
+def _at_level(table: pd.DataFrame, key: str) -> pd.DataFrame:
+    """A hierarchy's table with the labels of level `key` in the place of the finest, where it has that level."""
+    label, confidence = f"label_{key}", f"confidence_{key}"
+    if label not in table or confidence not in table:
+        return table
+    return table.assign(label=table[label], confidence=pd.to_numeric(table[confidence], errors="coerce"))
 
 
 def _check_imputed(path: str | Path) -> None:

@@ -30,7 +30,13 @@ def verdict_section(data: ReportData) -> Section | None:
     body = Markup('<ul class="reasons">{}</ul>').format(reasons)
     runs = found.get("runs", [])
     if len(runs) > 1:
-        lead += f" Seed {found['chosen_seed']} was chosen of {join_words([str(run['seed']) for run in runs])}"
+        seeds = [run["seed"] for run in runs]
+        if seeds.count(found["chosen_seed"]) == 1:
+            lead += f" Seed {found['chosen_seed']} was chosen of {join_words([str(seed) for seed in seeds])}"
+        else:  # settings were compared
+            lead += (
+                f" The run {found.get('chosen_run')} was chosen of {join_words([str(run.get('run')) for run in runs])}"
+            )
         lead += " and is the one shown here."
         body += _scores(runs)
     body += _without_counterpart(data)
@@ -88,9 +94,10 @@ _SCORES = {
 
 
 def _scores(runs: list[dict[str, Any]]) -> Markup:
+    seeds = [run["seed"] for run in runs]
     rows = [
         [
-            run["seed"],
+            run["seed"] if seeds.count(run["seed"]) == 1 else run.get("run"),
             " – ".join(MODALITY_TITLES.get(name, name) for name in pair.split("|")),
             *(_rounded(s[key]) for key in _SCORES),
             _rounded(run["likeness"]),
@@ -98,7 +105,7 @@ def _scores(runs: list[dict[str, Any]]) -> Markup:
         for run in runs
         for pair, s in run["pairs"].items()
     ]
-    header = ["seed", "pair", *_SCORES.values(), "like the other seeds"]
+    header = ["seed" if len(set(seeds)) == len(seeds) else "run", "pair", *_SCORES.values(), "like the other seeds"]
     return table(header, rows, numeric=range(2, len(header)))
 
 

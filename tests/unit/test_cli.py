@@ -110,6 +110,26 @@ def test_impute_transfer_and_evaluate(work: Path, capsys):
     assert [line.partition(":")[0] for line in said] == ["neighbour mixing rna / protein"]
 
 
+def test_impute_says_what_the_cells_lack(work: Path, tmp_path: Path, capsys):
+    ways = ("--model", work / "run/model", "--from", "rna", "--to", "protein", "--output", tmp_path / "out.h5ad")
+    assert run("impute", *ways, "--input", work / "rna.h5ad") == 0
+    assert "not in the data" not in capsys.readouterr().err
+    cells = anndata.read_h5ad(work / "rna.h5ad")
+    cells[:, 40:].write_h5ad(tmp_path / "few.h5ad")
+    assert run("impute", *ways, "--input", tmp_path / "few.h5ad") == 0
+    assert "rna features the model was trained on" in capsys.readouterr().err
+
+
+def test_evaluate_takes_the_model_of_the_run(work: Path, tmp_path: Path, capsys):
+    both = ("--input", work / "rna.h5ad", "--input", work / "protein.h5ad", "--links", work / "links.tsv")
+    settings = ("--steps", 3, "--batch-size", 80, "--set", "n_hidden=64", "--device", "cpu", "--seed", 5)
+    assert run("integrate", *both, "--output", tmp_path / "other", *settings) == 0
+    asked = ("evaluate", "--integrated", work / "run/integrated.h5mu", "--paired", "--output", tmp_path / "m.json")
+    assert run(*asked, "--model", tmp_path / "other/model") == 2
+    assert "is not of the model" in capsys.readouterr().err
+    assert run(*asked, "--model", work / "run/model") == 0
+
+
 def test_impute_takes_cells_of_its_modality(work: Path, tmp_path: Path, capsys):
     ways = ("--model", work / "run/model", "--from", "rna", "--to", "protein", "--output", tmp_path / "x.h5ad")
     assert run("impute", *ways, "--input", work / "protein.h5ad") == 2
@@ -283,6 +303,9 @@ def test_three_data_sets_as_a_star(three: Path, tmp_path: Path, capsys):
     assert len(measured["imputation"]) == 6
     # without --links those of the runs' topology are made
     again = shutil.copytree(tmp_path / "run", tmp_path / "again")
+    latents = pd.read_parquet(again / "embedding.parquet")
+    latents["scmodal_0"] += np.random.default_rng(0).normal(0, 1e-3, len(latents)).astype(np.float32)
+    latents.to_parquet(again / "embedding.parquet")
     chosen = ("select", *files, "--run", tmp_path / "run", "--output", tmp_path / "selection.json")
     capsys.readouterr()
     assert run(*chosen, "--run", again, "--fail-on", "doubtful") == 3

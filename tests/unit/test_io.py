@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -960,3 +962,31 @@ def test_published_files(shared_data: Path, file: str, modality: str, shape: tup
     read = io.read_modality(shared_data / file, modality)
     assert read.shape == shape
     assert read.uns["scmodal"]["counts_from"] == "X"
+
+
+def test_outputs_do_not_take_the_place_of_inputs_or_devices(tmp_path: Path) -> None:
+    given = tmp_path / "in.h5ad"
+    given.write_text("precious")
+    (tmp_path / "link.h5ad").symlink_to(given)
+    for output in (given, tmp_path / "link.h5ad", tmp_path / "." / "in.h5ad"):
+        with pytest.raises(InputError, match="is an input as well"):
+            io.check_outputs(h5ad=output, inputs=[None, given])
+    io.check_outputs(h5ad=tmp_path / "out.h5ad", inputs=[given])
+    os.mkfifo(tmp_path / "pipe")
+    for output in (tmp_path / "pipe", "/dev/stdout", "/dev/null"):
+        with pytest.raises(InputError, match="a pipe or a device"):
+            io.check_outputs(output)
+    with pytest.raises(InputError, match="a pipe or a device"):
+        io.write_json({}, tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_what_an_earlier_run_left_does_not_pass_for_this_ones(tmp_path: Path) -> None:
+    for round_, names in enumerate((("a", "b", "figures/c"), ("a",))):
+        with io.atomic_path(tmp_path / "out", optional=["b", "figures", "never"]) as folder:
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(str(round_))
+        (tmp_path / "out" / "mine").write_text("of the user")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "mine"]
+    assert (tmp_path / "out" / "a").read_text() == "1"

@@ -801,3 +801,59 @@ def test_what_is_shown_is_of_the_chosen_seed(tmp_path: Path) -> None:
     (inputs.runs[2] / "integrated.h5mu").unlink()
     with pytest.raises(InputError, match=r"integrated\.h5mu: not found"):
         inputs.build(tmp_path / "pbmc.html", selection=selection(3, 2))
+
+
+def test_a_hierarchy_is_compared_at_the_level_of_the_truth(tmp_path: Path) -> None:
+    """`TYPES[0]` is a name of both levels: compared with the wrong one, nearly all labels would be wrong."""
+    inputs = make_inputs(tmp_path)
+    path = inputs.transfers[0]
+    table = pd.read_csv(path, sep="\t")
+    coarse, sure = table["label"], table["confidence"]
+    fine = table.assign(label=[TYPES[0], *(f"{label} 1" for label in coarse[1:])], confidence=0.5)
+    write_tsv(fine.assign(label_cell_type=coarse, confidence_cell_type=sure), path)
+    data = read_report_data("pbmc", inputs.runs, None, [], [path], [], None)
+    ((_, shown),) = data.transfers.items()
+    assert shown["label"].tolist() == coarse.tolist()
+    np.testing.assert_allclose(shown["confidence"], sure)
+
+
+def test_labels_of_another_column_are_compared_with_that_column(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path)
+    file = inputs.runs[0] / "integrated.h5mu"
+    mdata = mudata.read_h5mu(file)
+    for name in mdata.mod:
+        mdata[name].obs["fine"] = mdata[name].obs["cell_type"].astype(str) + " 1"
+        mdata[name].obs.loc[mdata[name].obs["cell_type"] == TYPES[0], "fine"] = TYPES[1]
+    write_h5mu(mdata, file)
+    path = inputs.transfers[0]
+    table = pd.read_csv(path, sep="\t")
+    target = mdata["protein" if "to_protein" in path.name else "rna"]
+    write_tsv(table.assign(label=target.obs["fine"].reindex(table["cell"]).to_numpy()), path)
+    text = Page(inputs.build(tmp_path / "pbmc.html", transfers=[path])).text
+    assert "100.0 % of" in text
+
+
+def test_runs_of_one_seed_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    inputs = every_run_has_its_data(make_inputs(tmp_path, seeds=2))
+    described = json.loads((inputs.runs[0] / "model/model.json").read_text())
+    write_json(described | {"seed": 1}, inputs.runs[0] / "model/model.json")
+    chosen = selection(2, 1) | {"chosen_run": "run1"}
+    chosen["runs"] = [run | {"seed": 1, "run": f"run{n}"} for n, run in enumerate(chosen["runs"])]
+    data = read_report_data("pbmc", inputs.runs, None, [], [], [], None, selection=chosen)
+    assert data.runs[0].folder == inputs.runs[1]
+    text = Page(inputs.build(tmp_path / "pbmc.html", selection=chosen, evaluations=[])).text
+    assert "The run run1 was chosen of run0 and run1" in text
+    with pytest.raises(InputError, match="not one of them is in a folder called"):
+        read_report_data("pbmc", inputs.runs, None, [], [], [], None, selection=chosen | {"chosen_run": "gone"})
+
+
+def test_metrics_of_another_run_are_refused(tmp_path: Path) -> None:
+    inputs = every_run_has_its_data(make_inputs(tmp_path, seeds=2))
+    with pytest.raises(InputError, match="the metrics are of seed 0, what is shown is of seed 1"):
+        inputs.build(tmp_path / "a.html", selection=selection(2, 1), evaluations=inputs.evaluations[:1])
+    # given in another order they are told by their seeds
+    data = read_report_data("pbmc", inputs.runs, None, inputs.evaluations[::-1], [], [], None)
+    assert [e["seed"] for e in data.evaluations] == [0, 1]
+    other = json.loads(Path(inputs.evaluations[0]).read_text()) | {"n_cells": {"rna": 7, "protein": 60}}
+    with pytest.raises(InputError, match="metrics of other cells"):
+        inputs.build(tmp_path / "a.html", evaluations=[other])

@@ -303,6 +303,32 @@ def test_runs_of_other_data_are_refused(runs, data, links, tmp_path):
     assert "no model.json" in text
 
 
+def test_data_that_the_runs_were_not_trained_on_are_refused(runs, data, links):
+    """Cells of the same names are not enough: in another order, or with other features, they are other data."""
+    with pytest.raises(InputError, match="was trained on rna, protein, not on protein, rna"):
+        select_runs(data[::-1], links, runs)
+    with pytest.raises(InputError, match=r"5 of its .* rna features .* are not in the prepared data"):
+        select_runs([data[0][:, 5:], data[1]], links, runs)
+
+
+def test_runs_are_told_apart_by_more_than_their_seed(runs, data, links, tmp_path, capsys):
+    folder = runs[0].parent
+    inputs = ("--input", folder / "rna.h5ad", "--input", folder / "protein.h5ad", "--links", folder / "links.tsv")
+    worse = tmp_path / "worse"
+    write_run(ScModal("paper", seed=4, threads=1, device="cpu", steps=1, n_hidden=64).fit(data, links), data, worse)
+    both = ("--run", worse, "--run", runs[1], "--output", tmp_path / "s.json", "--table", tmp_path / "s.tsv")
+    assert command("select", *both, *inputs) == 0
+    assert "chosen: seed 4 (seed_4)" in capsys.readouterr().err
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert (found["chosen_seed"], found["chosen_run"]) == (4, "seed_4")
+    assert [run["run"] for run in found["runs"]] == ["worse", "seed_4"]
+    table = pd.read_csv(tmp_path / "s.tsv", sep="\t")
+    assert table.loc[table["chosen"], "run"].tolist() == ["seed_4"]
+    # a copy of a run agrees with it, which says nothing
+    with pytest.raises(InputError, match="are the same result"):
+        select_runs(data, links, [runs[0], runs[0]])
+
+
 def test_order_of_verdicts():
     assert at_least("failed", "doubtful")
     assert at_least("doubtful", "doubtful")

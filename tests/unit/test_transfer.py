@@ -437,3 +437,48 @@ def test_reliability_by_hand() -> None:
         reliability([1.2], [True])
     with pytest.raises(ValueError, match="one value a cell"):
         reliability([0.2, 0.1], [True])
+
+
+def test_where_a_finer_label_is_lacking_the_coarse_one_stands() -> None:
+    ref, labels, query, truth = two_modalities(2, spread=0.5)
+    coarse = np.where(np.isin(labels, ["0", "1"]), "low", "high").astype(object)
+    fine = np.where(coarse == "low", labels, None)  # none of the others is divided further
+    got = transfer.transfer_labels(ref, {"coarse": coarse, "fine": fine}, query)
+    expected = np.where(np.isin(truth, ["0", "1"]), truth, "high")
+    assert (got["label"] == expected).mean() > 0.95
+    assert (got["label_coarse"] == np.where(np.isin(truth, ["0", "1"]), "low", "high")).mean() > 0.95
+    n = int((coarse == "high").sum())
+    assert got.attrs["messages"] == [
+        f"{n:,} of {len(ref):,} reference cells have no fine: the label above stands in its place."
+    ]
+    bare = transfer.transfer_labels(ref, {"coarse": np.where(labels == "0", None, coarse), "fine": labels}, query)
+    assert "0" not in set(bare["label"])
+    assert (
+        f"{int((labels == '0').sum()):,} of {len(ref):,} reference cells have no coarse: they have no vote."
+        in (bare.attrs["messages"])
+    )
+    assert transfer.transfer_labels(ref, labels, query).attrs["messages"] == []
+
+
+def test_levels_given_fine_first_are_refused() -> None:
+    coarse, fine = ["B", "T", "T", "T"], ["B", "CD4", "CD8", "CD8"]
+    z = np.arange(4.0)[:, None]
+    with pytest.raises(InputError, match="give the coarse key first, 'coarse' and then 'fine'"):
+        transfer.transfer_labels(z, {"fine": fine, "coarse": coarse}, z, k=2)
+    transfer.transfer_labels(z, {"coarse": coarse, "fine": fine}, z, k=2)
+    transfer.transfer_labels(z, {"coarse": coarse, "renamed": ["b", "t", "t", "t"]}, z, k=2)
+
+
+def test_cells_of_an_unlabelled_population_are_unknown() -> None:
+    ref, labels, query, truth = two_modalities(2, spread=0.5)
+    some = np.where(labels == "4", None, labels)
+    everywhere = np.ones(len(query))  # each has its like among all reference cells
+    got = transfer.transfer_labels(ref, some, query, counterpart=everywhere, unknown=0.7)
+    np.testing.assert_array_equal(got.attrs["unknown"], (got["label"] == "unknown").to_numpy())
+    assert got.attrs["unknown"][truth == "4"].mean() > 0.95
+    assert got.attrs["unknown"][truth != "4"].mean() < 0.05
+    # labels that lack here and there are no population
+    half = np.where(np.random.default_rng(0).random(len(labels)) < 0.5, None, labels)
+    got = transfer.transfer_labels(ref, half, query, counterpart=everywhere, unknown=0.7)
+    assert got.attrs["unknown"].mean() < 0.05
+    assert not transfer.transfer_labels(ref, some, query).attrs["unknown"].any()
