@@ -241,12 +241,18 @@ def _sheet_text(path: Path) -> str:
     return text
 
 
+def _header(line: str, delimiter: str) -> list[str]:
+    """Names of the columns in the first line of a samplesheet, lower case."""
+    return [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+
+
 def _sheet_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header (lower case) and rows with their line numbers; blank lines are skipped, fields stripped."""
     text = _sheet_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     preferred = "\t" if path.suffix.lower() in (".tsv", ".tab", ".txt") else ","
-    delimiter = preferred if preferred in first else max((preferred, ",", "\t", ";"), key=first.count)
+    candidates = (preferred, ",", "\t", ";")
+    delimiter = next((d for d in candidates if "path" in _header(first, d)), max(candidates, key=first.count))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     rows: list[tuple[int, list[str]]] = []
     try:

@@ -388,7 +388,7 @@ def read_fragments(
         if len(enough) == 0:
             raise InputError(
                 f"{name}: no barcode has {min_fragments:,} fragments (the most: {int(per_barcode.max()):,}); give a "
-                "list of cells (--cells), or lower --min-fragments"
+                "list of cells (--cells), or lower --min-fragments (of the pipeline: --min_fragments)"
             )
         obs = pd.DataFrame(index=pd.Index(np.array(sorted(enough.index), dtype=object)))
         cell_of = {barcode: barcode for barcode in obs.index}

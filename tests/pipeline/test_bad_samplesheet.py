@@ -92,6 +92,32 @@ def test_sheet_in_another_encoding(tmp_path: Path, encoding: str, said: str) -> 
     assert run.published() == set()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "sheet.csv",
+            'sample,modality,path,note\na,rna,\u00a0rna.h5ad,"line one\nline ""two"""\na, protein, "gone, 2.h5ad","x" y\n',
+            "row 2 (line 4): gone, 2.h5ad: not found",
+        ),
+        (
+            "sheet.txt",
+            "sample\tmodality\tpath\ta,b,c,d,e\na\trna\trna.h5ad\t\na\tprotein\tgone.h5ad\t\n",
+            "row 2 (line 3): gone.h5ad: not found",
+        ),
+    ],
+)
+def test_both_readers_of_the_sheet_read_the_same(tmp_path: Path, name: str, text: str, said: str) -> None:
+    """What spreadsheets write: line breaks and quotes in fields, commas in a header with tabs, odd white space."""
+    shutil.copy(TESTDATA / "rna.h5ad", tmp_path / "rna.h5ad")
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    run = pipeline(tmp_path, "--input", name)
+    assert run.code != 0
+    assert run.trace == {"VALIDATE (samplesheet)": "FAILED"}
+    assert said in run.text
+    assert "rna.h5ad: not found" not in run.text
+
+
 def test_file_that_cannot_be_fetched(tmp_path: Path) -> None:
     shutil.copy(TESTDATA / "rna.h5ad", tmp_path / "rna.h5ad")
     (tmp_path / "sheet.csv").write_text(

@@ -154,6 +154,31 @@ def test_wrong_parameters_are_told_all_at_once(tmp_path: Path) -> None:
     assert "Submitted process" not in run.text
 
 
+def test_values_of_a_params_file_are_told_all_at_once(tmp_path: Path) -> None:
+    """It may hold what a command line cannot: nothing, lists and empty text, as templates and forms leave them."""
+    given = {"input": ["a.csv"], "outdir": "", "seeds": None, "preset": None, "impute": None, "fail_on": "", "links": 5}
+    (tmp_path / "p.json").write_text(json.dumps(given))
+    run = nextflow(tmp_path, "run", str(REPO), "-params-file", "p.json")
+    assert run.code != 0
+    for text in (
+        "--input [a.csv]: must be one value, not several",
+        "--outdir is given without a value: leave it out (results is the default), or give one",
+        "--seeds is given without a value: leave it out (1 is the default)",
+        "--preset is given without a value",
+        "--impute is given without a value",
+        "--links 5: must be a path",
+    ):
+        assert text in run.text, run.text
+    assert "fail_on" not in run.text
+
+
+def test_a_name_without_a_value(tmp_path: Path) -> None:
+    run = nextflow(tmp_path, "run", str(REPO), "--input", "--outdir")
+    assert run.code != 0
+    assert "--input true: needs a value" in run.text
+    assert "--outdir true: needs a value" in run.text
+
+
 def test_a_setting_with_a_parameter_of_its_own(tmp_path: Path) -> None:
     """`--set` reaches the training alone, and the links would be those of another topology."""
     run = pipeline(tmp_path, "--input", "x.csv", "--set", "topology=star, n_latent=10,steps=5")

@@ -18,7 +18,7 @@ def writeMethods(given, samples) {
         '',
         text,
         '',
-        "The pipeline ran in Nextflow ${workflow.nextflow.version}${workflow.containerEngine ? " with ${workflow.containerEngine} and the image ${given.container}" : ''}; versions of the tools are in `versions.yml`, the parameters that bear on the results in `params.json`.",
+        "The pipeline ran in Nextflow ${workflow.nextflow.version}${workflow.containerEngine ? " with ${workflow.containerEngine} and the image ${given.container}" : ''}; the version of scMODAL is in `versions.yml`, those of the Python packages are in `model/model.json` of each integration, the parameters that bear on the results in `params.json`.",
         '',
         '## References',
         '',
@@ -55,7 +55,7 @@ def preparationText(given, samples) {
     def peaks = atac && given.genes
     def reach = given.gene_activity == 'weighted' ? 'all peaks within 35 kb, weighted by their distance' : 'the peaks in the gene and 2 kb upstream of it'
     def sentences = [
-        peaks ? "Gene activity was the sum of the counts of ${reach}; the counts of the peaks were also reduced by TF-IDF and singular value decomposition." : '',
+        peaks ? "Gene activity was the sum of the counts of ${reach} (of tiles of 5 kb where fragments were given); these counts were also reduced by TF-IDF and singular value decomposition." : '',
         atac && !peaks ? 'Chromatin was given as gene activity.' : '',
         measured(samples, ['rna', 'protein', 'atac']) ? "Counts${measured(samples, ['cytometry']) ? ', but those of the cytometer,' : ''} were log-normalised." : '',
         genes ? "Of the ${genes.join(' and of the ')}, the linked genes and up to ${given.n_top_genes} of the most variable ones (seurat_v3) were used." : '',

@@ -39,12 +39,14 @@ def checkParameters(given) {
     }
     known.each { name, entry ->
         def value = given[name]
-        if (value == null) {
-            if (entry.required) {
-                problems << "--${name} is missing: ${entry.description}"
-            }
+        def nothing = value == null || value == ''
+        if (nothing && entry.required) {
+            problems << "--${name} is missing: ${entry.description}"
         }
-        else {
+        else if (nothing && entry['default'] != null) { // of a params file, where it hides the default
+            problems << "--${name} is given without a value: leave it out (${entry['default']} is the default), or give one"
+        }
+        else if (!nothing) {
             def problem = wrongValue(value, entry)
             if (problem) {
                 problems << "--${name} ${value}: ${problem}"
@@ -55,10 +57,10 @@ def checkParameters(given) {
     settingNames(given.set).findAll { name -> known.containsKey(name) }.each { name ->
         problems << "--set ${name}=...: give it as --${name}"
     }
-    if (given.input && !"${given.input}".contains('://') && file(given.input, glob: false).isDirectory()) {
+    if (isPath(given.input) && !"${given.input}".contains('://') && file(given.input, glob: false).isDirectory()) {
         problems << "--input ${given.input} is a folder: give the samplesheet"
     }
-    if (given.outdir && !writable(given.outdir)) {
+    if (isPath(given.outdir) && !writable(given.outdir)) {
         problems << "--outdir ${given.outdir}: no folder can be made there or written to; choose another"
     }
     def engine = engineProblem(given)
@@ -97,6 +99,11 @@ def settingNames(set) {
     return set instanceof String ? set.tokenize(',').collect { setting -> setting.tokenize('=')[0].trim() } : []
 }
 
+// Whether a value can be taken for a path: a name without a value is `true`, and a params file may hold anything.
+def isPath(value) {
+    return value instanceof CharSequence && value
+}
+
 // What is wrong with a value, or null.
 def wrongValue(value, entry) {
     if (entry.type == 'boolean' && !(value instanceof Boolean)) {
@@ -107,6 +114,12 @@ def wrongValue(value, entry) {
     }
     if (entry.type == 'string' && value instanceof Boolean) {
         return 'needs a value'
+    }
+    if (entry.type == 'string' && (value instanceof Collection || value instanceof Map)) {
+        return 'must be one value, not several'
+    }
+    if (entry.format in ['file-path', 'directory-path', 'path'] && !(value instanceof CharSequence)) {
+        return 'must be a path'
     }
     if (entry.minimum != null && value < entry.minimum) {
         return "must be at least ${entry.minimum}"

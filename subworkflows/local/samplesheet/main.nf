@@ -33,16 +33,76 @@ def stagedFiles(sheet) {
 // Row number -> what the column `path` says. Rows are counted as `scmodal validate` does: blank ones are not. What is
 // wrong with the sheet is for VALIDATE to tell.
 def pathColumn(sheet) {
-    def charset = charsetOf(sheet)
-    def first = sheet.readLines(charset).find { line -> line.trim() } ?: ''
-    def separator = [',', '\t', ';'].max { character -> first.count(character) }
-    def lines = sheet.size() ? sheet.splitCsv(sep: separator, quote: '"', strip: true, charset: charset) : []
-    def rows = lines.findAll { fields -> fields.any { field -> field?.trim() } }
+    def text = new String(sheet.bytes, charsetOf(sheet)).replaceFirst('^\uFEFF', '').replaceAll('\r\n?', '\n')
+    def first = text.readLines().find { line -> trimmed(line) } ?: ''
+    def preferred = sheet.name.toLowerCase() ==~ /.*\.(tsv|tab|txt)/ ? '\t' : ','
+    def separator = [preferred, ',', '\t', ';'].find { character -> pathAt(csvRows(first, character)[0]) >= 0 }
+    def rows = separator ? csvRows(text, separator).findAll { fields -> fields.any() } : []
     if (!rows) {
         return [:]
     }
-    def column = rows[0].findIndexOf { name -> name?.replace('\uFEFF', '')?.trim()?.toLowerCase() == 'path' }
-    return column < 0 ? [:] : rows.withIndex().drop(1).collectEntries { fields, row -> [row, fields[column]?.trim()] }.findAll { _row, path -> path }
+    def column = pathAt(rows[0])
+    return column < 0 ? [:] : rows.withIndex().drop(1).collectEntries { fields, row -> [row, fields[column]] }.findAll { _row, path -> path }
+}
+
+// Place of the column `path` in a header, -1 where it has none.
+def pathAt(header) {
+    return header ? header.findIndexOf { name -> name.toLowerCase() == 'path' } : -1
+}
+
+// Rows of fields, read as Python's csv module does for `scmodal validate`: it forgives what `splitCsv` stops at, such as
+// line breaks and quotes within fields.
+def csvRows(text, separator) {
+    def rows = []
+    def row = []
+    def field = new StringBuilder()
+    def state = 'start'
+    def endField = {
+        row << trimmed(field.toString())
+        field.setLength(0)
+        state = 'start'
+    }
+    def endRow = {
+        endField()
+        rows << row
+        row = []
+    }
+    text.each { character ->
+        if (state == 'quoted') {
+            if (character == '"') {
+                state = 'closing'
+            }
+            else {
+                field << character
+            }
+        }
+        else if (state == 'closing' && character == '"') {
+            field << character
+            state = 'quoted'
+        }
+        else if (character == '\n') {
+            endRow()
+        }
+        else if (character == separator) {
+            endField()
+        }
+        else if (state == 'start' && character == '"') {
+            state = 'quoted'
+        }
+        else if (state != 'start' || character != ' ') {
+            field << character
+            state = 'plain'
+        }
+    }
+    if (row || state != 'start') {
+        endRow()
+    }
+    return rows
+}
+
+// Without white space at both ends, that of spreadsheets and web pages (U+00A0) among it.
+def trimmed(text) {
+    return text.replaceAll('(?U)^\\s+|\\s+$', '')
 }
 
 // Encoding in which to read the sheet: those that `scmodal validate` reads, else one in which every byte is a letter, so

@@ -28,13 +28,13 @@ process SCMODAL_VALIDATE {
     stub:
     prefix = task.ext.prefix ?: "${meta.id}.validated"
     """
-    awk -F '[,;\\t]' -v OFS=, '
-        NR == 1 { for (i = 1; i <= NF; i++) column[\$i] = i; print "sample,modality,path,label_key,batch_key,order"; next }
+    sed -e '1s/^\\xEF\\xBB\\xBF//' -e 's/["\\r]//g' ${sheet} | awk -F '[,;\\t]' -v OFS=, '
+        NR == 1 { for (i = 1; i <= NF; i++) column[tolower(\$i)] = i; print "sample,modality,path,label_key,batch_key,order"; next }
         NF {
             sample = \$column["sample"]; modality = \$column["modality"]
             if (!((sample, modality) in order)) order[sample, modality] = n[sample]++
             print sample, modality, \$column["path"], (column["label_key"] ? \$column["label_key"] : ""), \
                 (column["batch_key"] ? \$column["batch_key"] : ""), order[sample, modality]
-        }' ${sheet} > ${prefix}.csv
+        }' > ${prefix}.csv
     """
 }
