@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         say(_problem_list(error.problems))
         sys.exit(InputError.exit_code)
     except DataError as error:
-        say(f"These data cannot be integrated as they are: {error}")
+        say(f"These data cannot be used as they are: {error}")
         sys.exit(DataError.exit_code)
     except Exception:  # the last resort: whatever arrives here is a defect, and the trace is what a report needs
         traceback.print_exc()
@@ -563,7 +563,8 @@ def transfer(
     for message in labels.attrs["messages"]:
         say(message)
     strange = f", {int(labels.attrs['unknown'].sum())} unknown" if unknown else ""
-    say(f"{output}: {len(labels)} cells{strange}, mean confidence {labels['confidence'].mean():.2f}")
+    sure = "" if labels.attrs["unknown"].all() else f", mean confidence {labels['confidence'].mean():.2f}"
+    say(f"{output}: {len(labels)} cells{strange}{sure}")
 
 
 @cli.command()

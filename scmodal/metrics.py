@@ -423,6 +423,8 @@ def _labels(
         hint = f"; did you mean {close[0]!r}?" if close else ""
         listed = "; ".join(f"{name}: {', '.join(cols) or 'none'}" for name, cols in columns.items())
         raise InputError(f"no modality has a column {label_key!r} in obs{hint} (columns of {listed})")
+    if label_key and not any(present.any() for _, _, present in labels.values()):
+        raise InputError(f"column {label_key!r} has no labels at all; give --label-key another one")
     if pair_by is not None:
         own = dict(labels)
         for name in order:

@@ -655,8 +655,9 @@ def _join(parts: Sequence[AnnData], batch_key: str) -> AnnData:
         )
     obs.index = names
     for column in obs.columns:
-        # What was a number in every file is one again.
-        if all(column in part.obs and part.obs[column].dtype.kind in "biuf" for part in parts):
+        # What was a number in every file that has it is one again; gaps are NaN, which truth values have none of.
+        kinds = [part.obs[column].dtype.kind for part in parts if column in part.obs]
+        if all(kind in ("biuf" if len(kinds) == len(parts) else "iuf") for kind in kinds):
             obs[column] = obs[column].infer_objects()
     selected = [part[:, shared] for part in parts]
     var = parts[0].var.loc[shared].copy()

@@ -51,6 +51,9 @@ SIGNAL_Z = 3.0
 """Standard deviations above random links under which links say nothing."""
 WEAK_AGREEMENT = 0.05
 """Agreement of held-out links beyond that of random ones under which they say little."""
+FAINT_Z = 4.0
+FAINT_AGREEMENT = 0.2
+"""Standard deviations and agreement beyond that of random links under both of which they may say it by chance."""
 APART = 0.1
 """Mixing under which the data sets were not brought together ..."""
 HARDLY_MIXED = 0.4
@@ -300,7 +303,8 @@ def _of_links(title: str, signal: HeldOut | None) -> tuple[int, str]:
     numbers = f"r {signal.observed:.2f}, with random links {null:.2f}, {signal.z:.1f} standard deviations apart"
     if signal.z < SIGNAL_Z:
         return 2, f"{title}: cells matched by half of the links do not agree on the other half ({numbers})"
-    if signal.observed - null < WEAK_AGREEMENT:
+    faint = signal.z < FAINT_Z and signal.observed - null < FAINT_AGREEMENT
+    if signal.observed - null < WEAK_AGREEMENT or faint:
         return 1, f"{title}: cells matched by half of the links hardly agree on the other half ({numbers})"
     return 0, f"{title}: cells matched by half of the links agree on the other half ({numbers})"
 

@@ -126,10 +126,13 @@ def transfer_labels(
     Raises
     ------
     ValueError
-        Lengths or widths do not fit, k is below 1, or `unknown` is asked for without `counterpart`.
+        Lengths or widths do not fit, k is below 1, `unknown` is no number of 0 or more, or asked for without
+        `counterpart`.
     InputError
         No reference cell has a label, or a level's labels are parts of those of a later level.
     """
+    if not unknown >= 0:
+        raise ValueError(f"unknown must be 0 or more, not {unknown}")
     ref = _as_latent(z_ref, "z_ref")
     query = _as_latent(z_query, "z_query")
     tree, present, messages = _tree(labels, len(ref))
@@ -382,6 +385,8 @@ def transfer_between(
     src, tgt = keys
     if src is not None and src == tgt:
         problems.append(f"--from and --to are both {src!r}; labels go from one modality to another")
+    if not unknown >= 0:
+        problems.append(f"--unknown must be 0 or more, not {unknown}")
     if k < 1:
         problems.append(f"the number of neighbours must be 1 or more, not {k}")
     columns: list[str] = []

@@ -97,7 +97,8 @@ def test_sheet_in_another_encoding(tmp_path: Path, encoding: str, said: str) -> 
     [
         (
             "sheet.csv",
-            'sample,modality,path,note\na,rna,\u00a0rna.h5ad,"line one\nline ""two"""\na, protein, "gone, 2.h5ad","x" y\n',
+            'sample,modality,path,note\na,rna,\u00a0rna.h5ad,"line one\nline ""two"""\n'
+            'a, protein, "gone, 2.h5ad","x" y\n',
             "row 2 (line 4): gone, 2.h5ad: not found",
         ),
         (

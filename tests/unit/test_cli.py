@@ -311,7 +311,7 @@ def test_three_data_sets_as_a_star(three: Path, tmp_path: Path, capsys):
     assert run(*chosen, "--run", again, "--fail-on", "doubtful") == 3
     error = capsys.readouterr().err
     assert "Error: --fail-on doubtful: the integration is" in error
-    assert "cannot be integrated" not in error
+    assert "cannot be used" not in error
     pairs = json.loads((tmp_path / "selection.json").read_text())["links"]
     assert list(pairs) == ["rna|protein", "rna|cytometry"]
     model["preset"]["topology"] = "chain"

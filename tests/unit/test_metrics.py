@@ -372,6 +372,14 @@ def test_evaluate_label_key_that_tells_no_groups() -> None:
         metrics.evaluate(mdata, paired=False, label_key="barcode")
 
 
+def test_a_column_without_labels_is_told() -> None:
+    mdata = integrated()
+    for adata in mdata.mod.values():
+        adata.obs["empty"] = None
+    with pytest.raises(InputError, match="'empty' has no labels at all"):
+        metrics.evaluate(mdata, paired=False, label_key="empty")
+
+
 def test_evaluate_clusters_of_which_one_side_has_gaps() -> None:
     mdata = integrated()
     for name, gaps in (("rna", 5), ("protein", 0)):

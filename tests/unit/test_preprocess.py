@@ -309,7 +309,7 @@ def test_what_is_no_marker_is_known(name: str) -> None:
 def test_files_are_joined_on_what_they_share(tmp_path: Path) -> None:
     first, second = simulated(20, 30), simulated(16, 30, 1)[:, 5:].copy()
     first.obs["batch"], second.obs["batch"] = "b1", "b2"
-    second.obs["age"] = 3
+    second.obs["age"], second.obs["dead"] = 3, False
     second.obs_names = ["c0", *[f"d{i}" for i in range(15)]]
     first.write_h5ad(tmp_path / "one.h5ad")
     second.write_h5ad(tmp_path / "two.h5ad")
@@ -324,6 +324,8 @@ def test_files_are_joined_on_what_they_share(tmp_path: Path) -> None:
     for word in ("5 of 30 in one.h5ad", "0 of 25 in two.h5ad", "'-<batch>'"):
         assert word in said(result)
     assert list(result.obs["batch"]) == ["b1"] * 20 + ["b2"] * 16
+    assert result.obs["age"].isna().tolist() == [True] * 20 + [False] * 16
+    assert result.obs["age"].sum() == 3 * 16  # a number still, though one file has none
     io.write_h5ad(result, tmp_path / "out.h5ad")
     assert io.read_prepared(tmp_path / "out.h5ad").shape == (36, 25)
 

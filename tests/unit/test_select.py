@@ -11,6 +11,7 @@ import pytest
 
 from scmodal import ScModal, build_links, preprocess
 from scmodal.coherence import (
+    HeldOut,
     agreement,
     cross_matches,
     groups_of,
@@ -26,7 +27,7 @@ from scmodal.io import MEMORY_VARIABLE, write_h5ad
 from scmodal.links import LinkTable
 from scmodal.presets import get_preset
 from scmodal.results import write_run
-from scmodal.select import VERDICTS, _of_cells, as_table, at_least, choose, gather, select_runs
+from scmodal.select import VERDICTS, _of_cells, _of_links, as_table, at_least, choose, gather, select_runs
 from scmodal.simulate import simulate
 
 from .test_cli import run as command
@@ -207,6 +208,25 @@ def test_too_few_links_cannot_be_trusted(data, links):
     found = gather(data, few, "chain", N_NULL)
     assert found.signal == [None]
     assert choose(found, [0], [[np.eye(300, 4, dtype=np.float32)] * 2]).verdict != "trusted"
+
+
+@pytest.mark.parametrize(
+    ("observed", "spread", "verdict"),
+    [
+        (0.15, 0.06, "failed"),  # 2.5 standard deviations
+        (0.15, 0.04, "doubtful"),  # 3.75, and little
+        (0.45, 0.12, "trusted"),  # 3.75, but much: few links scatter widely
+        (0.15, 0.03, "trusted"),  # 5
+        (0.04, 0.005, "doubtful"),  # 8, of next to nothing
+    ],
+)
+def test_what_links_say(observed, spread, verdict):
+    null = spread * np.array([-1.0, 1.0]) / np.sqrt(2.0)
+    signal = HeldOut(observed, null)
+    assert signal.z == pytest.approx(observed / spread)
+    level, sentence = _of_links("rna and protein", signal)
+    assert VERDICTS[level] == verdict
+    assert f"r {observed:.2f}" in sentence
 
 
 def test_halves_need_enough_groups():

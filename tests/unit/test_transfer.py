@@ -419,6 +419,8 @@ def test_cells_without_a_counterpart_are_unknown() -> None:
     np.testing.assert_array_equal(called, truth == "4")
     with pytest.raises(ValueError, match="counterpart"):
         transfer.transfer_labels(ref, labels, query, unknown=0.7)
+    with pytest.raises(ValueError, match="0 or more"):
+        transfer.transfer_labels(ref, labels, query, counterpart=counterpart, unknown=float("nan"))
     # what the vote said is not lost, and an unknown cell has no confidence
     plain = transfer.transfer_labels(ref[there], labels[there], query)
     assert got["second_label"][called].tolist() == plain["label"][called].tolist()
