@@ -53,21 +53,10 @@ def pathAt(header) {
 // Rows of fields, read as Python's csv module does for `scmodal validate`: it forgives what `splitCsv` stops at, such as
 // line breaks and quotes within fields.
 def csvRows(text, separator) {
-    def rows = []
-    def row = []
+    def rows = [[]]
     def field = new StringBuilder()
     def state = 'start'
-    def endField = {
-        row << trimmed(field.toString())
-        field.setLength(0)
-        state = 'start'
-    }
-    def endRow = {
-        endField()
-        rows << row
-        row = []
-    }
-    text.each { character ->
+    (text + '\n').each { character ->
         if (state == 'quoted') {
             if (character == '"') {
                 state = 'closing'
@@ -80,11 +69,13 @@ def csvRows(text, separator) {
             field << character
             state = 'quoted'
         }
-        else if (character == '\n') {
-            endRow()
-        }
-        else if (character == separator) {
-            endField()
+        else if (character == '\n' || character == separator) {
+            rows[-1] << trimmed(field.toString())
+            field.setLength(0)
+            state = 'start'
+            if (character == '\n') {
+                rows << []
+            }
         }
         else if (state == 'start' && character == '"') {
             state = 'quoted'
@@ -94,9 +85,7 @@ def csvRows(text, separator) {
             state = 'plain'
         }
     }
-    if (row || state != 'start') {
-        endRow()
-    }
+    rows[-1] << trimmed(field.toString()) // of a quote that nothing closes
     return rows
 }
 
