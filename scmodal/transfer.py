@@ -37,7 +37,7 @@ UNKNOWN = "unknown"
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "<na>"})
 _VOTE_BLOCK = 20_000
 # So many labelled cells are looked for around a query cell, among at most so many reference cells.
-_LABELLED_AROUND, _MOST_AROUND = 50, 500
+_LABELLED_AROUND, _MOST_AROUND = 30, 500
 
 
 def clean_labels(labels: Any) -> tuple[np.ndarray, np.ndarray]:
