@@ -129,6 +129,7 @@ def attempt_with_checkpoint(run: subprocess.Popen[str], folder: Path, attempt: i
     return tasks(folder)[attempt]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_in_the_retry(folder: Path, start) -> None:
     run = start(folder, "run", "main.nf")
     since = 0

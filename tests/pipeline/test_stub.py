@@ -43,6 +43,7 @@ def sample_files(sample: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_two_samples_two_seeds_and_resume(tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text(SHEET)
     arguments = ("--input", "sheet.csv", "--seeds", "2", "--seed", "4", "-stub-run")
