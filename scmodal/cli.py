@@ -142,7 +142,9 @@ def validate(
 ) -> None:
     """Check a samplesheet and its files; tell every problem at once."""
     from scmodal.contracts import read_samplesheet, write_samplesheet
+    from scmodal.io import check_outputs
 
+    check_outputs(output, inputs=[sheet, genes])
     staged: dict[int, Path] | None = None
     if files:
         staged = {}
@@ -660,7 +662,9 @@ def evaluate(
 
             model = ScModal.load(folder, device="cpu")
             name = next(iter(model.modalities))
-            if name not in mdata.mod or not same_run(model, mdata.mod[name], mdata.mod[name].obsm[LATENT], name):
+            there = mdata.mod.get(name)
+            # what has no latents is told by the measuring
+            if there is None or (LATENT in there.obsm and not same_run(model, there, there.obsm[LATENT], name)):
                 raise InputError(f"{integrated} is not of the model {folder}: give the model of the same run (--model)")
     elif paired:
         say(f"{folder} is not there: imputation is not measured (give --model)")

@@ -242,8 +242,12 @@ def _sheet_text(path: Path) -> str:
 
 
 def _header(line: str, delimiter: str) -> list[str]:
-    """Names of the columns in the first line of a samplesheet, lower case."""
-    return [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+    """Names of the columns in the first line of a samplesheet, lower case; none of what is no table."""
+    try:
+        names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:  # told when the rows are read
+        return []
+    return [name.strip().lower() for name in names]
 
 
 def _sheet_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

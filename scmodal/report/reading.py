@@ -335,15 +335,13 @@ def _of_these_runs(data: ReportData, evaluations: list[dict[str, Any]], first: i
         if isinstance(given, Mapping) and any(cells.get(name) != n for name, n in given.items()):
             problems.append(f"metrics of other cells ({_counted(given)}) than those of the runs ({_counted(cells)})")
     seeds = [e.get("seed") for e in evaluations]
-    trained = [run.seed for run in data.runs]
-    shown = trained[0]
+    shown = data.runs[0].seed
     if shown is not None and seeds and None not in seeds and shown not in seeds:
         problems.append(f"the metrics are of seed {', '.join(map(str, seeds))}, what is shown is of seed {shown}")
     if problems:
         raise InputError([f"{problem}: give those that `scmodal evaluate` wrote of them" for problem in problems])
     if seeds.count(shown) == 1:
-        first = seeds.index(shown)
-        return [evaluations[first], *evaluations[:first], *evaluations[first + 1 :]]
+        return _brought_forward(evaluations, seeds.index(shown), len(evaluations))
     return _brought_forward(evaluations, first, len(data.runs))
 
 

@@ -58,6 +58,12 @@ def test_validate(work: Path, capsys):
     assert run("validate", "--input", work / "raw" / "samplesheet.csv", "--output", work / "validated.csv") == 0
     assert "all fine" in capsys.readouterr().err
     assert list(pd.read_csv(work / "validated.csv")["modality"]) == ["rna", "protein"]
+    sheet = work / "raw" / "samplesheet.csv"
+    assert run("validate", "--input", sheet, "--output", sheet) == 2
+    assert "is an input as well" in capsys.readouterr().err
+    (work / "long.csv").write_text("x" * 200_000)
+    assert run("validate", "--input", work / "long.csv") == 2
+    assert "not a table" in capsys.readouterr().err
 
 
 def test_link_writes_coverage(work: Path):
@@ -128,6 +134,14 @@ def test_evaluate_takes_the_model_of_the_run(work: Path, tmp_path: Path, capsys)
     assert run(*asked, "--model", tmp_path / "other/model") == 2
     assert "is not of the model" in capsys.readouterr().err
     assert run(*asked, "--model", work / "run/model") == 0
+    bare = read_h5mu(work / "run/integrated.h5mu")
+    for adata in bare.mod.values():
+        del adata.obsm["X_scmodal"]
+    write_h5mu(bare, tmp_path / "bare.h5mu")
+    capsys.readouterr()
+    bad = ("--integrated", tmp_path / "bare.h5mu", "--paired", "--model", work / "run/model")
+    assert run("evaluate", *bad, "--output", tmp_path / "b.json") == 2
+    assert "has no obsm['X_scmodal']" in capsys.readouterr().err
 
 
 def test_impute_takes_cells_of_its_modality(work: Path, tmp_path: Path, capsys):
